@@ -1,0 +1,616 @@
+//! What goes in and what comes out: vectors, batches, records, hits.
+
+use crate::error::{Error, Result};
+use crate::ids::{Id, IdColumn, IdRef};
+use crate::schema::{
+    Element, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES, Metric, Schema,
+};
+use half::f16;
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// Vectors of one batch, row-major: `rows * dim` elements (for bits, `rows * ceil(dim / 8)` bytes).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Vectors<'a> {
+    /// 32-bit floats.
+    F32(Cow<'a, [f32]>),
+    /// 16-bit floats.
+    F16(Cow<'a, [f16]>),
+    /// Signed bytes.
+    I8(Cow<'a, [i8]>),
+    /// Unsigned bytes.
+    U8(Cow<'a, [u8]>),
+    /// Packed bits, least significant first.
+    Bits(Cow<'a, [u8]>),
+}
+
+impl Vectors<'_> {
+    /// The element type.
+    pub fn element(&self) -> Element {
+        match self {
+            Vectors::F32(_) => Element::F32,
+            Vectors::F16(_) => Element::F16,
+            Vectors::I8(_) => Element::I8,
+            Vectors::U8(_) => Element::U8,
+            Vectors::Bits(_) => Element::Bits,
+        }
+    }
+
+    /// Number of elements (bytes, for bits).
+    pub fn elements(&self) -> usize {
+        match self {
+            Vectors::F32(v) => v.len(),
+            Vectors::F16(v) => v.len(),
+            Vectors::I8(v) => v.len(),
+            Vectors::U8(v) | Vectors::Bits(v) => v.len(),
+        }
+    }
+
+    /// The stored (little-endian) bytes. Exact, and a borrow on little-endian machines.
+    pub(crate) fn as_le_bytes(&self) -> Cow<'_, [u8]> {
+        use zerocopy::IntoBytes;
+        #[cfg(target_endian = "little")]
+        match self {
+            Vectors::F32(v) => Cow::Borrowed(v.as_bytes()),
+            Vectors::F16(v) => Cow::Borrowed(v.as_bytes()),
+            Vectors::I8(v) => Cow::Borrowed(v.as_bytes()),
+            Vectors::U8(v) | Vectors::Bits(v) => Cow::Borrowed(v),
+        }
+        #[cfg(target_endian = "big")]
+        match self {
+            Vectors::F32(v) => Cow::Owned(v.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            Vectors::F16(v) => Cow::Owned(v.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            Vectors::I8(v) => Cow::Borrowed(v.as_bytes()),
+            Vectors::U8(v) | Vectors::Bits(v) => Cow::Borrowed(v),
+        }
+    }
+}
+
+impl<'a> From<&'a [f32]> for Vectors<'a> {
+    fn from(v: &'a [f32]) -> Self {
+        Vectors::F32(Cow::Borrowed(v))
+    }
+}
+impl<'a> From<&'a Vec<f32>> for Vectors<'a> {
+    fn from(v: &'a Vec<f32>) -> Self {
+        Vectors::F32(Cow::Borrowed(v))
+    }
+}
+impl<'a, const N: usize> From<&'a [f32; N]> for Vectors<'a> {
+    fn from(v: &'a [f32; N]) -> Self {
+        Vectors::F32(Cow::Borrowed(v))
+    }
+}
+impl From<Vec<f32>> for Vectors<'_> {
+    fn from(v: Vec<f32>) -> Self {
+        Vectors::F32(Cow::Owned(v))
+    }
+}
+impl<'a> From<&'a Vector> for Vectors<'a> {
+    fn from(v: &'a Vector) -> Self {
+        match v {
+            Vector::F32(v) => Vectors::F32(Cow::Borrowed(v)),
+            Vector::F16(v) => Vectors::F16(Cow::Borrowed(v)),
+            Vector::I8(v) => Vectors::I8(Cow::Borrowed(v)),
+            Vector::U8(v) => Vectors::U8(Cow::Borrowed(v)),
+            Vector::Bits(v) => Vectors::Bits(Cow::Borrowed(v)),
+        }
+    }
+}
+
+/// One vector, as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Vector {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 16-bit floats.
+    F16(Vec<f16>),
+    /// Signed bytes.
+    I8(Vec<i8>),
+    /// Unsigned bytes.
+    U8(Vec<u8>),
+    /// Packed bits, least significant first.
+    Bits(Vec<u8>),
+}
+
+impl Vector {
+    /// Reads the stored bytes of one vector.
+    pub(crate) fn from_le_bytes(element: Element, bytes: &[u8]) -> Vector {
+        match element {
+            Element::F32 => Vector::F32(bytes.as_chunks::<4>().0.iter().map(|c| f32::from_le_bytes(*c)).collect()),
+            Element::F16 => Vector::F16(bytes.as_chunks::<2>().0.iter().map(|c| f16::from_le_bytes(*c)).collect()),
+            Element::I8 => Vector::I8(bytes.iter().map(|b| *b as i8).collect()),
+            Element::U8 => Vector::U8(bytes.to_vec()),
+            Element::Bits => Vector::Bits(bytes.to_vec()),
+        }
+    }
+
+    /// The elements as f32 (bits as 0 and 1, padded to whole bytes).
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Vector::F32(v) => v.clone(),
+            Vector::F16(v) => v.iter().map(|x| x.to_f32()).collect(),
+            Vector::I8(v) => v.iter().map(|x| f32::from(*x)).collect(),
+            Vector::U8(v) => v.iter().map(|x| f32::from(*x)).collect(),
+            Vector::Bits(v) => v.iter().flat_map(|b| (0..8).map(move |i| f32::from(b >> i & 1))).collect(),
+        }
+    }
+}
+
+/// A column of byte strings, one a row, each present or absent.
+/// A present value is stored behind a marker byte, so an empty string is not an absent one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlobColumn {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ends: Vec<u64>,
+}
+
+/// Stands before the bytes of every value that is present.
+pub(crate) const PRESENT: u8 = 1;
+
+impl BlobColumn {
+    /// Appends a value.
+    pub fn push(&mut self, value: Option<&[u8]>) {
+        if let Some(value) = value {
+            self.bytes.push(PRESENT);
+            self.bytes.extend_from_slice(value);
+        }
+        self.ends.push(self.bytes.len() as u64);
+    }
+
+    /// Appends a value as stored, marker and all.
+    pub(crate) fn push_stored(&mut self, stored: &[u8]) {
+        self.bytes.extend_from_slice(stored);
+        self.ends.push(self.bytes.len() as u64);
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The stored bytes of a row, marker and all; empty where absent.
+    pub(crate) fn stored(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
+        &self.bytes[start..self.ends[row] as usize]
+    }
+
+    /// The value of a row.
+    pub fn get(&self, row: usize) -> Option<&[u8]> {
+        self.stored(row).split_first().map(|(_, value)| value)
+    }
+}
+
+/// Records to write, by column. A batch is applied whole or not at all.
+#[derive(Debug, Clone)]
+pub struct Batch<'a> {
+    pub(crate) ids: IdColumn,
+    pub(crate) vectors: Vectors<'a>,
+    pub(crate) metadata: Option<BlobColumn>,
+    pub(crate) text: Option<BlobColumn>,
+}
+
+impl<'a> Batch<'a> {
+    /// `ids.len()` records; `vectors` holds as many rows of the collection's dimensions.
+    pub fn new(ids: IdColumn, vectors: impl Into<Vectors<'a>>) -> Self {
+        Batch { ids, vectors: vectors.into(), metadata: None, text: None }
+    }
+
+    /// One record.
+    pub fn one(id: impl Into<Id>, vector: impl Into<Vectors<'a>>) -> Self {
+        let id = id.into();
+        Batch::new([&id].into_iter().collect(), vector)
+    }
+
+    /// Adds metadata: one JSON object (or `None`) a record.
+    ///
+    /// # Errors
+    /// `InvalidInput` for anything but an object, `LimitExceeded` for one too large or nested too deep.
+    pub fn with_metadata<'m>(mut self, rows: impl IntoIterator<Item = Option<&'m Value>>) -> Result<Self> {
+        let mut column = BlobColumn::default();
+        for (row, value) in rows.into_iter().enumerate() {
+            match value {
+                None | Some(Value::Null) => column.push(None),
+                Some(value) => column.push(Some(&encode_metadata(value, row)?)),
+            }
+        }
+        self.metadata = Some(column);
+        Ok(self)
+    }
+
+    /// Adds text: one string (or `None`) a record.
+    pub fn with_text<'t>(mut self, rows: impl IntoIterator<Item = Option<&'t str>>) -> Self {
+        let mut column = BlobColumn::default();
+        for value in rows {
+            column.push(value.map(str::as_bytes));
+        }
+        self.text = Some(column);
+        self
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Bytes of the batch, all columns.
+    pub fn byte_len(&self) -> usize {
+        let blob = |c: &Option<BlobColumn>| c.as_ref().map_or(0, |c| c.bytes.len() + c.ends.len() * 8);
+        self.ids.bytes.len() + self.ids.ends.len() * 4 + self.vectors.as_le_bytes().len() + blob(&self.metadata) + blob(&self.text)
+    }
+
+    /// Refuses what the schema or a limit does not allow, and turns the vectors into the stored element type.
+    /// Duplicate ids within the batch are found by the caller, which hashes the ids anyway.
+    pub(crate) fn validate(&mut self, schema: &Schema) -> Result<()> {
+        let rows = self.ids.len();
+        if rows > MAX_BATCH_ROWS {
+            return Err(Error::LimitExceeded(format!("a batch of {rows} records was given; the limit is {MAX_BATCH_ROWS}: split it")));
+        }
+        if self.byte_len() > MAX_BATCH_BYTES {
+            return Err(Error::LimitExceeded(format!(
+                "a batch of {} bytes was given; the limit is {MAX_BATCH_BYTES}: split it",
+                self.byte_len()
+            )));
+        }
+        for (row, id) in self.ids.iter().enumerate() {
+            id.validate().map_err(|e| at_row(e, row))?;
+        }
+        for (name, column) in [("metadata", &self.metadata), ("text", &self.text)] {
+            if let Some(column) = column
+                && column.len() != rows
+            {
+                return Err(Error::invalid(format!("{} ids but {} rows of {name} were given; one a record is expected", rows, column.len())));
+            }
+        }
+        if let Some(text) = &self.text {
+            for row in 0..rows {
+                if text.stored(row).len() > MAX_TEXT_BYTES {
+                    return Err(Error::LimitExceeded(format!(
+                        "record {row}: a text of {} bytes was given; the limit is {MAX_TEXT_BYTES}: split it into passages",
+                        text.stored(row).len()
+                    )));
+                }
+            }
+        }
+        check_vectors(&mut self.vectors, schema, Some(rows), &self.ids)
+    }
+}
+
+fn at_row(error: Error, row: usize) -> Error {
+    match error {
+        Error::InvalidInput(s) => Error::InvalidInput(format!("record {row}: {s}")),
+        Error::LimitExceeded(s) => Error::LimitExceeded(format!("record {row}: {s}")),
+        other => other,
+    }
+}
+
+/// Metadata as stored: compact JSON text of an object.
+pub(crate) fn encode_metadata(value: &Value, row: usize) -> Result<Vec<u8>> {
+    if !value.is_object() {
+        return Err(Error::invalid(format!("record {row}: metadata must be a JSON object (or null), not {}", json_kind(value))));
+    }
+    if depth_exceeds(value, MAX_METADATA_DEPTH) {
+        return Err(Error::LimitExceeded(format!("record {row}: metadata nested deeper than {MAX_METADATA_DEPTH} levels; flatten it")));
+    }
+    let bytes = serde_json::to_vec(value).map_err(|e| Error::invalid(format!("record {row}: metadata cannot be written as JSON: {e}")))?;
+    if bytes.len() > MAX_METADATA_BYTES {
+        return Err(Error::LimitExceeded(format!(
+            "record {row}: metadata of {} bytes of JSON was given; the limit is {MAX_METADATA_BYTES}",
+            bytes.len()
+        )));
+    }
+    Ok(bytes)
+}
+
+fn json_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn depth_exceeds(value: &Value, left: usize) -> bool {
+    let mut stack = vec![(value, left)];
+    while let Some((value, left)) = stack.pop() {
+        match value {
+            Value::Array(items) => {
+                if left == 0 {
+                    return true;
+                }
+                stack.extend(items.iter().map(|v| (v, left - 1)));
+            }
+            Value::Object(map) => {
+                if left == 0 {
+                    return true;
+                }
+                stack.extend(map.values().map(|v| (v, left - 1)));
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Brings `vectors` into the schema's element type and refuses wrong sizes and values.
+/// `rows` is the expected number, `ids` names the record in an error.
+pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Option<usize>, ids: &IdColumn) -> Result<()> {
+    convert(vectors, schema)?;
+    let per_row = if schema.element == Element::Bits { schema.stride() } else { schema.dim };
+    let given = vectors.elements();
+    let wrong = match rows {
+        Some(rows) => rows.checked_mul(per_row) != Some(given),
+        None => !given.is_multiple_of(per_row),
+    };
+    if wrong {
+        let each = rows.filter(|r| *r > 0 && given.is_multiple_of(*r)).map(|r| given / r);
+        let given = match each {
+            Some(n) => format!("{n} elements a vector were given"),
+            None => format!("{given} elements were given for {} vectors", rows.map_or("whole".into(), |r| r.to_string())),
+        };
+        return Err(Error::invalid(format!("wrong dimension: {given}; the collection's vectors have {per_row}")));
+    }
+    let bad = |row: usize, what: &str, fix: &str| {
+        let name = ids.get(row).map_or(String::new(), |id| format!(" (id {id})"));
+        Err(Error::invalid(format!("vector {row}{name} {what}; {fix}")))
+    };
+    let finite = "every element must be finite: drop or repair the record";
+    match vectors {
+        Vectors::F32(v) => {
+            // One sum of x * 0 a row is NaN exactly when some element is not finite, and vectorises.
+            for (row, x) in v.chunks_exact(per_row).enumerate() {
+                let mut nan = [0f32; 16];
+                let (chunks, rest) = x.as_chunks::<16>();
+                for c in chunks {
+                    for i in 0..16 {
+                        nan[i] += c[i] * 0.0;
+                    }
+                }
+                if nan.iter().chain(rest.iter()).any(|x| !x.is_finite()) {
+                    return bad(row, "holds NaN or infinity", finite);
+                }
+            }
+        }
+        Vectors::F16(v) => {
+            for (row, x) in v.chunks_exact(per_row).enumerate() {
+                if x.iter().any(|x| !x.is_finite()) {
+                    return bad(row, "holds NaN or infinity", finite);
+                }
+            }
+        }
+        Vectors::Bits(v) => {
+            let spare = schema.dim % 8;
+            if spare != 0 {
+                for (row, x) in v.chunks_exact(per_row).enumerate() {
+                    if x[per_row - 1] >> spare != 0 {
+                        return bad(row, "has bits set beyond its dimensions", "the unused bits of the last byte must be 0");
+                    }
+                }
+            }
+        }
+        Vectors::I8(_) | Vectors::U8(_) => {}
+    }
+    if schema.metric == Metric::Cosine {
+        let fix = "cosine has no direction for it: drop the record or use l2 or dot";
+        let zero = match vectors {
+            // The squared norm must be a normal number, or the cosine is not one.
+            Vectors::F32(v) => v.chunks_exact(per_row).position(|x| {
+                !x.iter().any(|x| x.abs() > 1e-15) && !x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().ge(&1e-30)
+            }),
+            Vectors::F16(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| x.to_f32() == 0.0)),
+            Vectors::I8(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| *x == 0)),
+            Vectors::U8(v) | Vectors::Bits(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| *x == 0)),
+        };
+        if let Some(row) = zero {
+            return bad(row, "is zero (its norm is below 1e-15)", fix);
+        }
+    }
+    if let Vectors::F32(v) = vectors {
+        // |x|^2 and every pairwise distance must stay finite in f32.
+        if let Some(i) = v.iter().position(|x| x.abs() > MAX_ABS) {
+            return bad(i / per_row, &format!("holds {}", v[i]), "elements beyond 1e15 overflow the distance: scale the vectors");
+        }
+    }
+    Ok(())
+}
+
+/// Largest magnitude of an f32 element: 65,536 squares of twice this still sum to a finite f32.
+const MAX_ABS: f32 = 1e15;
+
+fn convert(vectors: &mut Vectors<'_>, schema: &Schema) -> Result<()> {
+    let from = vectors.element();
+    let to = schema.element;
+    if from == to {
+        return Ok(());
+    }
+    if from == Element::Bits || to == Element::Bits {
+        return Err(Error::invalid(format!(
+            "{} vectors were given; the collection stores {}: pack bits eight to a byte, least significant first",
+            from.name(),
+            to.name()
+        )));
+    }
+    let wide: Vec<f32> = match vectors {
+        Vectors::F32(v) => v.to_vec(),
+        Vectors::F16(v) => v.iter().map(|x| x.to_f32()).collect(),
+        Vectors::I8(v) => v.iter().map(|x| f32::from(*x)).collect(),
+        Vectors::U8(v) | Vectors::Bits(v) => v.iter().map(|x| f32::from(*x)).collect(),
+    };
+    let misfit = |x: f32| {
+        Error::invalid(format!(
+            "{} vectors were given to a collection that stores {}, and {x} has no exact place there: use element type f32, or scale and round the vectors",
+            from.name(),
+            to.name()
+        ))
+    };
+    *vectors = match to {
+        Element::F32 => Vectors::F32(Cow::Owned(wide)),
+        Element::F16 => {
+            let narrow: Vec<f16> = wide.iter().map(|x| f16::from_f32(*x)).collect();
+            if let Some(i) = narrow.iter().position(|x| !x.is_finite()) {
+                return Err(misfit(wide[i]));
+            }
+            Vectors::F16(Cow::Owned(narrow))
+        }
+        Element::I8 => {
+            if let Some(x) = wide.iter().find(|x| f32::from(**x as i8) != **x) {
+                return Err(misfit(*x));
+            }
+            Vectors::I8(Cow::Owned(wide.iter().map(|x| *x as i8).collect()))
+        }
+        Element::U8 => {
+            if let Some(x) = wide.iter().find(|x| f32::from(**x as u8) != **x) {
+                return Err(misfit(*x));
+            }
+            Vectors::U8(Cow::Owned(wide.iter().map(|x| *x as u8).collect()))
+        }
+        Element::Bits => return Ok(()),
+    };
+    Ok(())
+}
+
+/// A change to one record; what is `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Patch<'a> {
+    /// The new vector.
+    pub vector: Option<Vectors<'a>>,
+    /// The new metadata, replaced whole; `Some(Value::Null)` removes it.
+    pub metadata: Option<Value>,
+    /// The new text; `Some(None)` removes it.
+    pub text: Option<Option<String>>,
+}
+
+/// One stored record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The id.
+    pub id: Id,
+    /// The vector, exactly as stored.
+    pub vector: Vector,
+    /// The metadata, if any.
+    pub metadata: Option<Value>,
+    /// The text, if any.
+    pub text: Option<String>,
+}
+
+/// Which fields of a hit to fetch besides id, distance and score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Include {
+    /// The vector.
+    pub vector: bool,
+    /// The metadata.
+    pub metadata: bool,
+    /// The text.
+    pub text: bool,
+}
+
+impl Include {
+    /// Ids, distances and scores alone.
+    pub const NONE: Include = Include { vector: false, metadata: false, text: false };
+    /// Everything.
+    pub const ALL: Include = Include { vector: true, metadata: true, text: true };
+}
+
+impl Default for Include {
+    /// Metadata and text, without the vector.
+    fn default() -> Self {
+        Include { vector: false, metadata: true, text: true }
+    }
+}
+
+/// How to search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchOptions {
+    /// How many hits to return, 1 to [`MAX_K`](crate::limits::MAX_K) less `offset`.
+    pub k: usize,
+    /// How many of the best hits to skip.
+    pub offset: usize,
+    /// Only hits with at least this score.
+    pub min_score: Option<f32>,
+    /// Which fields to fetch.
+    pub include: Include,
+}
+
+impl SearchOptions {
+    /// The `k` nearest, with metadata and text.
+    pub fn new(k: usize) -> Self {
+        SearchOptions { k, offset: 0, min_score: None, include: Include::default() }
+    }
+
+    /// Skips the best `offset` hits.
+    pub fn offset(mut self, offset: usize) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// Drops hits below `score`.
+    pub fn min_score(mut self, score: f32) -> Self {
+        self.min_score = Some(score);
+        self
+    }
+
+    /// Chooses the fields to fetch.
+    pub fn include(mut self, include: Include) -> Self {
+        self.include = include;
+        self
+    }
+}
+
+/// One result of a search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    /// The record's id.
+    pub id: Id,
+    /// The metric's distance, lower is better (see [`Metric`]).
+    pub distance: f32,
+    /// The metric's score, higher is better.
+    pub score: f32,
+    /// The vector, if asked for.
+    pub vector: Option<Vector>,
+    /// The metadata, if asked for and present.
+    pub metadata: Option<Value>,
+    /// The text, if asked for and present.
+    pub text: Option<String>,
+}
+
+/// The results of one search, best first; equal distances are ordered by id.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Hits {
+    /// The hits.
+    pub hits: Vec<Hit>,
+    /// True when fewer than `k` came back because no more records match.
+    pub complete: bool,
+}
+
+impl std::ops::Deref for Hits {
+    type Target = [Hit];
+    fn deref(&self) -> &[Hit] {
+        &self.hits
+    }
+}
+
+impl IntoIterator for Hits {
+    type Item = Hit;
+    type IntoIter = std::vec::IntoIter<Hit>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.hits.into_iter()
+    }
+}
+
+/// An id for a message.
+pub(crate) fn show_id(id: Option<IdRef<'_>>) -> String {
+    id.map_or_else(|| "(unreadable id)".to_owned(), |id| format!("{:?}", id.to_string()))
+}

@@ -1,0 +1,174 @@
+//! What a collection holds: element type, dimensions, metric; and the limits on what a user hands in.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The type of a vector's elements, as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Element {
+    /// 32-bit IEEE float.
+    #[default]
+    F32,
+    /// 16-bit IEEE float.
+    F16,
+    /// Signed byte.
+    I8,
+    /// Unsigned byte.
+    U8,
+    /// One bit a dimension, eight to a byte, least significant first; the unused bits of the last byte are 0.
+    Bits,
+}
+
+impl Element {
+    /// Bytes of one stored vector of `dim` dimensions.
+    pub fn stride(self, dim: usize) -> usize {
+        match self {
+            Element::F32 => dim * 4,
+            Element::F16 => dim * 2,
+            Element::I8 | Element::U8 => dim,
+            Element::Bits => dim.div_ceil(8),
+        }
+    }
+
+    /// The name users write: `f32`, `f16`, `i8`, `u8`, `bits`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+            Element::I8 => "i8",
+            Element::U8 => "u8",
+            Element::Bits => "bits",
+        }
+    }
+}
+
+impl std::str::FromStr for Element {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        Ok(match s.to_ascii_lowercase().as_str() {
+            "f32" | "float32" | "float" => Element::F32,
+            "f16" | "float16" | "half" => Element::F16,
+            "i8" | "int8" => Element::I8,
+            "u8" | "uint8" => Element::U8,
+            "bits" | "bit" | "binary" | "b1" => Element::Bits,
+            _ => return Err(Error::invalid(format!("element type {s:?} is not known; use f32, f16, i8, u8 or bits"))),
+        })
+    }
+}
+
+/// How two vectors are compared. A [`distance`](crate::Hit::distance) is lower-is-better, a
+/// [`score`](crate::Hit::score) higher-is-better, in every metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// distance = 1 - cos(a, b), score = cos(a, b). A zero vector is refused.
+    #[default]
+    Cosine,
+    /// distance = |a - b| (not squared), score = -distance.
+    L2,
+    /// distance = -(a . b), score = a . b.
+    Dot,
+    /// distance = number of differing bits, score = -distance. For `bits` only.
+    Hamming,
+}
+
+impl Metric {
+    /// The name users write: `cosine`, `l2`, `dot`, `hamming`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Cosine => "cosine",
+            Metric::L2 => "l2",
+            Metric::Dot => "dot",
+            Metric::Hamming => "hamming",
+        }
+    }
+
+    /// The higher-is-better score of a distance.
+    pub fn score(self, distance: f32) -> f32 {
+        match self {
+            Metric::Cosine => 1.0 - distance,
+            Metric::L2 | Metric::Dot | Metric::Hamming => -distance,
+        }
+    }
+}
+
+impl std::str::FromStr for Metric {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        Ok(match s.to_ascii_lowercase().as_str() {
+            "cosine" | "cos" | "angular" => Metric::Cosine,
+            "l2" | "euclidean" | "euclid" => Metric::L2,
+            "dot" | "ip" | "inner_product" => Metric::Dot,
+            "hamming" => Metric::Hamming,
+            _ => return Err(Error::invalid(format!("metric {s:?} is not known; use cosine, l2, dot or hamming"))),
+        })
+    }
+}
+
+/// What a collection holds. Fixed when the collection is created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schema {
+    /// Dimensions of every vector, 1 to [`MAX_DIM`].
+    pub dim: usize,
+    /// The element type, as stored.
+    #[serde(default)]
+    pub element: Element,
+    /// The metric.
+    #[serde(default)]
+    pub metric: Metric,
+}
+
+impl Schema {
+    /// f32 vectors of `dim` dimensions under `metric`.
+    pub fn new(dim: usize, metric: Metric) -> Self {
+        Schema { dim, element: Element::F32, metric }
+    }
+
+    /// The same with another element type.
+    pub fn with_element(mut self, element: Element) -> Self {
+        self.element = element;
+        self
+    }
+
+    /// Bytes of one stored vector.
+    pub fn stride(&self) -> usize {
+        self.element.stride(self.dim)
+    }
+
+    /// Refuses dimensions out of range and metrics that do not fit the element type.
+    pub fn validate(&self) -> Result<()> {
+        if self.dim == 0 || self.dim > MAX_DIM {
+            return Err(Error::invalid(format!("dim = {} given; a collection takes 1 to {MAX_DIM} dimensions", self.dim)));
+        }
+        if (self.element == Element::Bits) != (self.metric == Metric::Hamming) {
+            return Err(Error::invalid(format!(
+                "metric {} with element type {} given; hamming goes with bits, and cosine, l2 and dot with f32, f16, i8 and u8",
+                self.metric.name(),
+                self.element.name()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Most dimensions of a vector.
+pub const MAX_DIM: usize = 65_536;
+/// Most bytes of a string id.
+pub const MAX_ID_BYTES: usize = 512;
+/// Most results of one search (`k` plus `offset`).
+pub const MAX_K: usize = 100_000;
+/// Most records of one batch.
+pub const MAX_BATCH_ROWS: usize = 4_000_000;
+/// Most bytes of one batch, vectors and all.
+pub const MAX_BATCH_BYTES: usize = 1 << 30;
+/// Most bytes of one record's metadata as JSON.
+pub const MAX_METADATA_BYTES: usize = 1 << 20;
+/// Deepest nesting of metadata.
+pub const MAX_METADATA_DEPTH: usize = 64;
+/// Most bytes of one record's text.
+pub const MAX_TEXT_BYTES: usize = 16 << 20;
+/// Most bytes of a collection's name.
+pub const MAX_NAME_BYTES: usize = 255;
+/// Most collections of one database.
+pub const MAX_COLLECTIONS: usize = 1_024;
