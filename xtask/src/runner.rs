@@ -41,7 +41,7 @@ pub struct Context {
 struct Notes {
     passed: u64,
     ignored: u64,
-    skipped: Vec<String>,
+    repeated: Vec<String>,
 }
 
 impl Context {
@@ -109,11 +109,11 @@ impl Context {
 }
 
 impl Notes {
-    /// Takes what the summary repeats from one line of test output: cargo's and pytest's counts, and lines that say
-    /// SKIPPED, which a test writes when the machine lacks what it needs.
+    /// Takes what the summary repeats from one line of test output: cargo's and pytest's counts, SKIPPED and a reason,
+    /// which a test writes when the machine lacks what it needs, and FIGURE and a figure that the documents name.
     fn read(&mut self, line: &str) {
-        if let Some(at) = line.find("SKIPPED") {
-            self.skipped.push(line[at..].trim().to_string());
+        if let Some(at) = line.find("SKIPPED ").or_else(|| line.find("FIGURE ")) {
+            self.repeated.push(line[at..].trim().to_string());
         } else if line.starts_with("test result:") {
             self.passed += count_before(line, "passed");
             self.ignored += count_before(line, "ignored");
@@ -175,7 +175,7 @@ pub fn run_steps(context: &Context, steps: &[&Step]) -> bool {
         println!("  {name:<10} {:>8.1} s  {state}", time.as_secs_f64());
     }
     let notes = context.notes.borrow();
-    for line in &notes.skipped {
+    for line in &notes.repeated {
         println!("  {line}");
     }
     if notes.passed > 0 {
@@ -201,7 +201,8 @@ mod tests {
         notes.read("======= 7 passed, 2 skipped in 1.50s =======");
         notes.read("test power_cut ... SKIPPED power cut: not root");
         assert_eq!((notes.passed, notes.ignored), (19, 5));
-        assert_eq!(notes.skipped, ["SKIPPED power cut: not root"]);
+        notes.read("FIGURE kill -9: 200 kills, 0 lost");
+        assert_eq!(notes.repeated, ["SKIPPED power cut: not root", "FIGURE kill -9: 200 kills, 0 lost"]);
     }
 
     #[test]
