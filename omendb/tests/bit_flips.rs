@@ -60,7 +60,7 @@ fn flip_all(job: &Job) -> (Tally, Vec<String>) {
             Ok(verdict) => tally.add(kind(&job.path), &verdict),
             Err(message) => violations.push(format!("{}: {message}", place())),
         }
-        if offset % 5 == 0
+        if offset.is_multiple_of(5)
             && let Err(message) = job.golden.judge_degraded(&damage)
         {
             violations.push(format!("{}: {message}", place()));

@@ -26,11 +26,11 @@ struct Plan {
 /// Runs one plan over every call. Returns the number of calls tried and the violations.
 fn every_call(plan: &Plan) -> (u64, Vec<String>) {
     let mut violations = Vec::new();
-    for at in 0.. {
+    for at in 0u64.. {
         let fault = Fault {
             forever: plan.forever,
             readable_after_failed_sync: plan.readable,
-            torn_write: at % 2 == 0,
+            torn_write: at.is_multiple_of(2),
             ..Fault::once(at, plan.kind)
         };
         match faults::run(plan.setup, &plan.steps, fault) {

@@ -173,7 +173,7 @@ impl Explorer<'_> {
     /// Checks that a disk recovers to an allowed state, and so do crashes of its recovery.
     fn visit(&mut self, image: &SimFs, allowed: (usize, usize), place: &dyn Fn() -> String) {
         let hash = image.fingerprint();
-        let deep = self.effort.recovery_every > 0 && hash as u64 % self.effort.recovery_every == 0;
+        let deep = self.effort.recovery_every > 0 && (hash as u64).is_multiple_of(self.effort.recovery_every);
         if deep && !self.children.contains_key(&hash) {
             // Entered first, so that a disk that recovers to itself ends the walk.
             self.children.insert(hash, BTreeSet::new());
@@ -207,7 +207,7 @@ impl Explorer<'_> {
             return known.clone();
         }
         self.report.images += 1;
-        let probe = (hash >> 64) as u64 % 8 == 0;
+        let probe = ((hash >> 64) as u64).is_multiple_of(8);
         self.report.probed += u64::from(probe);
         let fs = image.fork();
         fs.set_mutant(self.mutant);

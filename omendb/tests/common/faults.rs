@@ -120,6 +120,9 @@ impl Run<'_> {
     }
 
     fn step(&mut self, db: &Database, step: &Step) -> Result<(), String> {
+        if !self.possible.current.fits(step) || self.possible.maybe.as_ref().is_some_and(|s| !s.fits(step)) {
+            return Ok(());
+        }
         let mut next = self.possible.current.clone();
         let expected = next.apply(step);
         match (model::perform(db, step), expected) {

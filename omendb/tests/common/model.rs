@@ -134,6 +134,28 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether the vectors of a step are of the collection's kind. A workload was made for the collections that it
+    /// creates; where a creation failed, a later one may have made another kind.
+    pub fn fits(&self, step: &Step) -> bool {
+        let fit = |name: &String, vector: &Vector| {
+            self.0.get(name).is_none_or(|table| {
+                let vector = Vectors::from(vector);
+                let per_row = match table.schema.element {
+                    Element::Bits => table.schema.stride(),
+                    _ => table.schema.dim,
+                };
+                vector.element() == table.schema.element && vector.elements() == per_row
+            })
+        };
+        match step {
+            Step::Upsert { name, rows } | Step::Add { name, rows } => rows.iter().all(|r| fit(name, &r.doc.vector)),
+            Step::Update { name, vector: Some(vector), .. } => fit(name, vector),
+            _ => true,
+        }
+    }
+}
+
 /// Rows as a batch.
 pub fn batch(rows: &[Row], element: Element) -> Batch<'static> {
     let ids: IdColumn = rows.iter().map(|r| &r.id).collect();

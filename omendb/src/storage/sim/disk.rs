@@ -57,6 +57,22 @@ pub(super) struct Node {
     pub(super) deferred: bool,
 }
 
+impl Node {
+    /// The length that the file will have once all that waits is durable.
+    fn asked_len(&self) -> usize {
+        let size = |change: &(u64, DataChange)| match change.1 {
+            DataChange::Size { len, .. } => Some(len),
+            DataChange::Sector { .. } => None,
+        };
+        // After a failed sync the readable length may never have reached the disk.
+        if !self.unbacked {
+            self.data.len()
+        } else {
+            self.pending.iter().rev().find_map(size).unwrap_or(self.durable.len())
+        }
+    }
+}
+
 /// Names of files and directories.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
@@ -205,10 +221,12 @@ impl Disk {
         let bytes = Arc::new(buf.to_vec());
         let mut at = self.tick();
         let node = self.node_mut(id)?;
+        if end > node.asked_len() {
+            node.pending.push((at, DataChange::Size { len: end, written: true }));
+        }
         let data = Arc::make_mut(&mut node.data);
         if end > data.len() {
             data.resize(end, 0);
-            node.pending.push((at, DataChange::Size { len: end, written: true }));
         }
         data[start..end].copy_from_slice(buf);
         let mut from = 0;
