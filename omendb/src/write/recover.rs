@@ -304,9 +304,16 @@ impl Recovery<'_> {
 /// What was read may still be in the operating system's memory only, if the process before us was killed:
 /// nothing may be acknowledged on top of it before it is on stable storage.
 fn make_durable(storage: &dyn Storage, logs: &Logs) -> Result<()> {
-    for (generation, _) in &logs.old {
+    for (generation, bytes) in &logs.old {
         let path = log_path(*generation);
-        let synced = storage.open(&path, OpenMode::ReadWrite).and_then(|file| file.sync_data());
+        let whole = bytes + wal::FILE_HEADER_BYTES as u64;
+        let synced = storage.open(&path, OpenMode::ReadWrite).and_then(|file| {
+            // An unacknowledged tail, and space that will not be used any more, goes for good.
+            if file.len()? > whole {
+                file.set_len(whole)?;
+            }
+            file.sync_data()
+        });
         synced.map_err(|e| Error::io("sync", path, &e))?;
     }
     for dir in [LOG_DIR, SEGMENT_DIR, ""] {
