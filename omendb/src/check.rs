@@ -90,9 +90,9 @@ fn check_logs(engine: &Engine, manifest: &Manifest, report: &mut CheckReport) ->
         let key = LogKey { uuid: engine.uuid, generation };
         report.files += 1;
         report.bytes += entry.len;
-        let read = read_all(&*engine.storage, &path).and_then(|bytes| match wal::read_header(&bytes, &path, &key)? {
-            Some(header) => wal::replay(&bytes, &path, &key, &header, |_| Ok(())).map(|_| ()),
-            None => Ok(()),
+        let read = read_all(&*engine.storage, &path).and_then(|bytes| {
+            let header = wal::read_header(&bytes, &path, &key)?;
+            wal::replay(&bytes, &path, &key, &header, |_| Ok(())).map(|_| ())
         });
         report.note(read);
     }

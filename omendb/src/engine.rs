@@ -460,10 +460,12 @@ impl Engine {
 
     fn seal_log(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let Some(log) = state.log.take() else { return Ok(()) };
         if self.poison.get().is_some() {
             return Ok(());
         }
+        // A seal vouches for the frames before it, so they must be on stable storage before it is written.
+        self.sync_log_in(&mut state)?;
+        let Some(log) = state.log.take() else { return Ok(()) };
         let next = state.seq + 1;
         log.seal(next).map(|_| ()).map_err(|e| self.poison(&format!("the log could not be sealed: {e}")))
     }

@@ -20,7 +20,7 @@
 use crate::checksum::crc32c;
 use crate::codec::{Reader, align_up, u32_at};
 use crate::error::{Error, Result};
-use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR, LOG_DIR};
+use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR, LOG_DIR, write_new};
 use crate::storage::{File, OpenMode, Storage};
 
 /// First bytes of every log.
@@ -85,7 +85,8 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Makes the file of a new generation durable, name and all, before any frame goes into it.
+    /// Makes the file of a new generation durable, name and all, before any frame goes into it: so a log that has its
+    /// final name has a whole header, and one that does not verify is damage.
     pub(crate) fn create(
         storage: &dyn Storage,
         key: LogKey,
@@ -107,18 +108,9 @@ impl LogWriter {
         header.extend_from_slice(&chain.to_le_bytes());
         header.resize(FILE_HEADER_BYTES, 0);
         let prepared = align_up(FILE_HEADER_BYTES as u64 + 1, chunk) + DELETE_RESERVE.min(chunk);
-        let made = storage.open(&path, OpenMode::CreateNew).and_then(|file| {
-            header.resize(prepared as usize, 0);
-            file.write_at(&header, 0)?;
-            file.sync_data()?;
-            storage.sync_dir(LOG_DIR)?;
-            Ok(file)
-        });
-        let file = made.map_err(|e| {
-            // Without this the next attempt would find the name taken; an empty log is harmless if it stays.
-            let _ = storage.remove(&path);
-            Error::io("create", &path, &e)
-        })?;
+        header.resize(prepared as usize, 0);
+        write_whole(storage, &path, &header)?;
+        let file = storage.open(&path, OpenMode::ReadWrite).map_err(|e| Error::io("open", &path, &e))?;
         Ok(LogWriter { key, file, offset: FILE_HEADER_BYTES as u64, prepared, chunk, chain, buffer: Vec::new() })
     }
 
@@ -159,18 +151,7 @@ impl LogWriter {
 
     /// Adds a frame to the buffer of the next [`LogWriter::write`].
     pub(crate) fn push(&mut self, kind: FrameKind, seq: u64, durable_seq: u64, payload: &[u8]) {
-        let start = self.buffer.len();
-        self.buffer.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
-        self.buffer.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        self.buffer.extend_from_slice(&seq.to_le_bytes());
-        self.buffer.extend_from_slice(&durable_seq.to_le_bytes());
-        self.buffer.extend_from_slice(&self.chain.to_le_bytes());
-        self.buffer.extend_from_slice(&crc32c(&[payload]).to_le_bytes());
-        self.buffer.extend_from_slice(&(kind as u32).to_le_bytes());
-        self.chain = self.key.frame_crc(&self.buffer[start..]);
-        self.buffer.extend_from_slice(&self.chain.to_le_bytes());
-        self.buffer.extend_from_slice(payload);
-        self.buffer.resize(align_up(self.buffer.len() as u64, 8) as usize, 0);
+        self.chain = push_frame(&mut self.buffer, &self.key, self.chain, kind, seq, durable_seq, payload);
     }
 
     /// Hands the buffered frames to the operating system. After a failure the log must not be written again.
@@ -186,15 +167,57 @@ impl LogWriter {
         self.file.sync_data()
     }
 
-    /// Ends the log: a seal, the unused space given back, all of it durable.
-    pub(crate) fn seal(mut self, seq: u64) -> std::io::Result<u64> {
+    /// Ends the log, whose frames must be durable: a seal, the unused space given back.
+    pub(crate) fn seal(mut self, seq: u64) -> std::io::Result<()> {
         self.push(FrameKind::Seal, seq, seq - 1, &[]);
         self.write()?;
         self.sync()?;
         self.file.set_len(self.offset)?;
-        self.sync()?;
-        Ok(self.offset)
+        self.sync()
     }
+}
+
+/// Writes a whole file under a temporary name, and gives it its own once it is durable.
+fn write_whole(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<()> {
+    let temporary = format!("{path}.tmp");
+    write_new(storage, &temporary, bytes)?;
+    let named = storage.rename(&temporary, path).and_then(|()| storage.sync_dir(LOG_DIR));
+    named.map_err(|e| Error::io("rename", path, &e))
+}
+
+/// Replaces a log that was not ended cleanly by its verified frames and a seal.
+///
+/// What recovery read may be in the operating system's memory only, and after a failed sync may never have been
+/// written although it reads back: only bytes written anew are sure to be on stable storage.
+pub(crate) fn rewrite_sealed(storage: &dyn Storage, path: &str, key: LogKey, whole: &[u8], end: &LogEnd) -> Result<()> {
+    let mut buffer = whole.to_vec();
+    push_frame(&mut buffer, &key, end.chain, FrameKind::Seal, end.next_seq, end.next_seq - 1, &[]);
+    write_whole(storage, path, &buffer)
+}
+
+/// Appends one frame; returns the CRC of its header, which the next frame names.
+fn push_frame(
+    out: &mut Vec<u8>,
+    key: &LogKey,
+    chain: u32,
+    kind: FrameKind,
+    seq: u64,
+    durable_seq: u64,
+    payload: &[u8],
+) -> u32 {
+    let start = out.len();
+    out.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(&seq.to_le_bytes());
+    out.extend_from_slice(&durable_seq.to_le_bytes());
+    out.extend_from_slice(&chain.to_le_bytes());
+    out.extend_from_slice(&crc32c(&[payload]).to_le_bytes());
+    out.extend_from_slice(&(kind as u32).to_le_bytes());
+    let crc = key.frame_crc(&out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(payload);
+    out.resize(align_up(out.len() as u64, 8) as usize, 0);
+    crc
 }
 
 /// One verified frame.
@@ -216,6 +239,8 @@ pub(crate) struct LogEnd {
     /// Bytes of an unacknowledged tail that were left out.
     pub(crate) torn_bytes: u64,
     pub(crate) sealed: bool,
+    /// Header CRC of the last verified frame.
+    chain: u32,
 }
 
 /// The header of a log.
@@ -226,16 +251,11 @@ pub(crate) struct LogHeader {
     chain: u32,
 }
 
-/// Reads the header. `Ok(None)` means that creation never finished: the header does not verify and there is no frame.
-pub(crate) fn read_header(bytes: &[u8], path: &str, key: &LogKey) -> Result<Option<LogHeader>> {
+/// Reads the header.
+pub(crate) fn read_header(bytes: &[u8], path: &str, key: &LogKey) -> Result<LogHeader> {
     let bad = |what: &str| Error::corrupt(path, 0, what);
     let header = bytes.get(..FILE_HEADER_BYTES).filter(|h| u32_at(h, 14) == Some(crc32c(&[&h[..56]])));
-    let Some(header) = header else {
-        return match find_frame(bytes, FILE_HEADER_BYTES, key) {
-            None => Ok(None),
-            Some(_) => Err(bad("the log's header does not verify")),
-        };
-    };
+    let Some(header) = header else { return Err(bad("the log's header does not verify")) };
     let mut r = Reader::new(header);
     let fields = (|| Some((r.take(8)?, r.u16()?, r.u16()?, r.u32()?, r.uuid()?, r.u64()?, r.u64()?, r.u64()?)))();
     let Some((magic, major, _, _, uuid, generation, first_seq, manifest)) = fields else {
@@ -250,7 +270,7 @@ pub(crate) fn read_header(bytes: &[u8], path: &str, key: &LogKey) -> Result<Opti
     if uuid != key.uuid || generation != key.generation {
         return Err(bad("the log belongs to another database or generation"));
     }
-    Ok(Some(LogHeader { first_seq, manifest, chain: crc32c(&[&header[..56]]) }))
+    Ok(LogHeader { first_seq, manifest, chain: crc32c(&[&header[..56]]) })
 }
 
 /// Calls `apply` for every verified data frame in order.
@@ -281,7 +301,7 @@ pub(crate) fn replay(
     }
     let rest = &bytes[offset..];
     if sealed || rest.iter().all(|b| *b == 0) {
-        return Ok(LogEnd { next_seq, valid_bytes: offset as u64, torn_bytes: 0, sealed });
+        return Ok(LogEnd { next_seq, valid_bytes: offset as u64, torn_bytes: 0, sealed, chain });
     }
     if let Some(durable) = later_durable_seq(bytes, offset, key)
         && durable >= next_seq
@@ -293,7 +313,7 @@ pub(crate) fn replay(
         ));
     }
     let torn = rest.len() - rest.iter().rev().take_while(|b| **b == 0).count();
-    Ok(LogEnd { next_seq, valid_bytes: offset as u64, torn_bytes: torn as u64, sealed: false })
+    Ok(LogEnd { next_seq, valid_bytes: offset as u64, torn_bytes: torn as u64, sealed: false, chain })
 }
 
 /// Every frame from `from` on that verifies by itself, whatever came before it: for salvage and degraded reading.
@@ -339,10 +359,6 @@ fn parse_frame_header(bytes: &[u8], offset: usize, key: &LogKey) -> Option<(Fram
     Some((FrameKind::from_u32(kind)?, seq, durable, len as usize, crc))
 }
 
-fn find_frame(bytes: &[u8], from: usize, key: &LogKey) -> Option<usize> {
-    (from.next_multiple_of(8)..bytes.len()).step_by(8).find(|at| parse_frame_header(bytes, *at, key).is_some())
-}
-
 /// The highest durable seq that any frame header beyond `from` vouches for.
 fn later_durable_seq(bytes: &[u8], from: usize, key: &LogKey) -> Option<u64> {
     (from.next_multiple_of(8)..bytes.len())
@@ -375,15 +391,15 @@ mod tests {
         storage.map(&log_path(3)).unwrap().to_vec()
     }
 
-    fn read(bytes: &[u8]) -> Result<(Vec<u64>, Option<LogEnd>)> {
-        let Some(header) = read_header(bytes, "log", &KEY)? else { return Ok((vec![], None)) };
+    fn read(bytes: &[u8]) -> Result<(Vec<u64>, LogEnd)> {
+        let header = read_header(bytes, "log", &KEY)?;
         let mut seqs = vec![];
         let end = replay(bytes, "log", &KEY, &header, |f| {
             assert!(f.payload.iter().all(|b| u64::from(*b) == f.seq));
             seqs.push(f.seq);
             Ok(())
         })?;
-        Ok((seqs, Some(end)))
+        Ok((seqs, end))
     }
 
     #[test]
@@ -391,7 +407,6 @@ mod tests {
         for sealed in [false, true] {
             let (seqs, end) = read(&sample(sealed)).unwrap();
             assert_eq!(seqs, [10, 11, 12, 13, 14]);
-            let end = end.unwrap();
             assert_eq!((end.next_seq, end.torn_bytes, end.sealed), (15, 0, sealed));
         }
     }
@@ -404,7 +419,7 @@ mod tests {
         torn[last] ^= 1;
         let (seqs, end) = read(&torn).unwrap();
         assert_eq!(seqs, [10, 11, 12, 13]);
-        assert!(end.unwrap().torn_bytes > 0);
+        assert!(end.torn_bytes > 0);
         let mut damaged = whole;
         damaged[FILE_HEADER_BYTES + FRAME_HEADER_BYTES + 2] ^= 0x10;
         assert!(matches!(read(&damaged), Err(Error::Corrupt { .. })));

@@ -11,7 +11,7 @@ use crate::manifest::{
 use crate::memtable::hash_ids;
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
-use crate::storage::{LockKind, OpenMode, Storage};
+use crate::storage::{LockKind, Storage};
 use crate::version::{SegmentView, Version};
 use crate::wal::{self, Frame, FrameKind, LogKey, log_path, parse_generation};
 use crate::write::commit::{Effect, apply, new_memtable};
@@ -47,8 +47,8 @@ pub(crate) fn open(storage: &dyn Storage, options: &Options) -> Result<Opened> {
     recovery.open_segments(&manifest, options.degraded)?;
     let logs = recovery.replay_logs(&manifest, options.degraded)?;
     if !options.read_only {
+        remove_leftovers(storage, &manifest)?;
         make_durable(storage, &logs)?;
-        remove_leftovers(storage, &manifest, &logs)?;
     }
     let collections = recovery.finish();
     let mut report = recovery.report;
@@ -112,8 +112,8 @@ fn create(storage: &dyn Storage, options: &Options) -> Result<(Manifest, [u8; 16
 struct Logs {
     /// Generations to keep until the next flush, and their bytes of frames.
     old: Vec<(u64, u64)>,
-    /// Generations that never came to life.
-    unborn: Vec<u64>,
+    /// Logs that were not ended cleanly: their verified frames, to be written anew.
+    unsealed: Vec<(LogKey, Vec<u8>, wal::LogEnd)>,
     next_generation: u64,
     seq: u64,
 }
@@ -170,7 +170,7 @@ impl Recovery<'_> {
         let newest = generations.last().copied().unwrap_or(0);
         let mut logs = Logs {
             old: Vec::new(),
-            unborn: Vec::new(),
+            unsealed: Vec::new(),
             next_generation: manifest.log_start.max(newest + 1),
             seq: manifest.flushed,
         };
@@ -218,10 +218,7 @@ impl Recovery<'_> {
         let path = log_path(generation);
         let key = LogKey { uuid: self.uuid, generation };
         let bytes = read_all(self.storage, &path)?;
-        let Some(header) = wal::read_header(&bytes, &path, &key)? else {
-            logs.unborn.push(generation);
-            return Ok(());
-        };
+        let header = wal::read_header(&bytes, &path, &key)?;
         if header.manifest > manifest.number {
             let what = format!("the log was begun under manifest {}, which is not there", header.manifest);
             return Err(Error::corrupt(&path, 48, what));
@@ -241,6 +238,11 @@ impl Recovery<'_> {
         }
         logs.seq = end.next_seq - 1;
         logs.old.push((generation, end.valid_bytes - wal::FILE_HEADER_BYTES as u64));
+        if !end.sealed {
+            let mut whole = bytes;
+            whole.truncate(end.valid_bytes as usize);
+            logs.unsealed.push((key, whole, end));
+        }
         self.report.log_bytes += end.valid_bytes;
         self.report.truncated_bytes += end.torn_bytes;
         Ok(())
@@ -301,20 +303,10 @@ impl Recovery<'_> {
     }
 }
 
-/// What was read may still be in the operating system's memory only, if the process before us was killed:
-/// nothing may be acknowledged on top of it before it is on stable storage.
+/// Nothing may be acknowledged on top of what recovery read before that is on stable storage itself.
 fn make_durable(storage: &dyn Storage, logs: &Logs) -> Result<()> {
-    for (generation, bytes) in &logs.old {
-        let path = log_path(*generation);
-        let whole = bytes + wal::FILE_HEADER_BYTES as u64;
-        let synced = storage.open(&path, OpenMode::ReadWrite).and_then(|file| {
-            // An unacknowledged tail, and space that will not be used any more, goes for good.
-            if file.len()? > whole {
-                file.set_len(whole)?;
-            }
-            file.sync_data()
-        });
-        synced.map_err(|e| Error::io("sync", path, &e))?;
+    for (key, whole, end) in &logs.unsealed {
+        wal::rewrite_sealed(storage, &log_path(key.generation), *key, whole, end)?;
     }
     for dir in [LOG_DIR, SEGMENT_DIR, ""] {
         storage.sync_dir(dir).map_err(|e| Error::io("sync", dir, &e))?;
@@ -323,7 +315,7 @@ fn make_durable(storage: &dyn Storage, logs: &Logs) -> Result<()> {
 }
 
 /// Removes what no manifest names: files of interrupted flushes, compactions, bulk writes and swaps.
-fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest, logs: &Logs) -> Result<()> {
+fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
     let named: BTreeSet<String> = manifest
         .collections
         .iter()
@@ -347,9 +339,12 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest, logs: &Logs) -> 
     }
     for entry in list(LOG_DIR)? {
         if let Some(generation) = parse_generation(&entry.name)
-            && (generation < manifest.log_start || logs.unborn.contains(&generation))
+            && generation < manifest.log_start
         {
             leftovers.push(log_path(generation));
+        }
+        if entry.name.ends_with(".tmp") {
+            leftovers.push(format!("{LOG_DIR}/{}", entry.name));
         }
     }
     for path in leftovers {
