@@ -467,7 +467,13 @@ impl Engine {
         self.sync_log_in(&mut state)?;
         let Some(log) = state.log.take() else { return Ok(()) };
         let next = state.seq + 1;
-        log.seal(next).map(|_| ()).map_err(|e| self.poison(&format!("the log could not be sealed: {e}")))
+        log.seal(next).map_err(|e| self.poison(&format!("the log could not be sealed: {e}")))?;
+        // From now on the manifest knows how far the log goes: a log that is cut short or missing will be noticed.
+        let next = self.next_manifest(&state);
+        if let Err(e) = self.commit_manifest(&mut state, next) {
+            tracing::warn!(error = %e, "the log's end is not in the manifest");
+        }
+        Ok(())
     }
 
     /// Makes every applied frame durable.
