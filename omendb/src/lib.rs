@@ -1,11 +1,15 @@
 //! OmenDB: an embedded vector database.
 
+mod collection;
+mod database;
 mod error;
 mod ids;
 mod record;
 pub mod schema;
 pub mod storage;
 
+pub use collection::Collection;
+pub use database::{restore, salvage, verify_backup, BackupReport, CheckReport, CollectionStats, Database, Durability, Latency, Options, RecoveryReport, SalvageReport, Stats};
 pub use error::{Error, Result};
 pub use ids::{Id, IdColumn, IdRef};
 pub use record::{Batch, BlobColumn, Hit, Hits, Include, Patch, Record, SearchOptions, Vector, Vectors};
