@@ -3,6 +3,7 @@
 mod collection;
 mod database;
 mod error;
+pub mod filter;
 mod ids;
 mod record;
 pub mod schema;
@@ -11,6 +12,7 @@ pub mod storage;
 pub use collection::Collection;
 pub use database::{restore, salvage, verify_backup, BackupReport, CheckReport, CollectionStats, Database, Durability, Latency, Options, RecoveryReport, SalvageReport, Stats};
 pub use error::{Error, Result};
+pub use filter::Filter;
 pub use ids::{Id, IdColumn, IdRef};
 pub use record::{Batch, BlobColumn, Hit, Hits, Include, Patch, Record, SearchOptions, Vector, Vectors};
 pub use schema as limits;
