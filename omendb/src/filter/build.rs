@@ -4,8 +4,8 @@ use super::columns::{self, Kind, MAX_ROWS};
 use super::date;
 use super::number::Num;
 use super::values::{
-    DATES_LISTED, DATES_NONE, DATES_SORTED, DICT_F64, DICT_I64, DICT_MIXED, DICT_TEXT, HEADER, HEAVY_ENTRY, MIXED_F64,
-    MIXED_I64, MIXED_U64,
+    DATES_ALL, DATES_BY_TIME, DATES_LISTED, DATES_NONE, DICT_F64, DICT_I64, DICT_MIXED, DICT_TEXT, HEADER, HEAVY_ENTRY,
+    MIXED_F64, MIXED_I64, MIXED_U64,
 };
 use crate::error::{Error, Result};
 use roaring::RoaringBitmap;
@@ -266,6 +266,22 @@ fn number_pairs(pairs: Vec<(u32, Num)>) -> (Dictionary, Vec<(u32, u32)>) {
 fn text_pairs(texts: Texts) -> (Dictionary, Vec<(u32, u32)>) {
     let mut sorted: Vec<(Box<str>, u32)> = texts.numbers.into_iter().collect();
     sorted.sort_unstable();
+    let instants: Vec<Option<date::Instant>> = sorted.iter().map(|(text, _)| date::parse(text)).collect();
+    let mut date_codes = Vec::new();
+    let dates = if instants.iter().all(Option::is_none) {
+        DATES_NONE
+    } else if instants.contains(&None) {
+        date_codes = (0..sorted.len() as u32).filter(|code| instants[*code as usize].is_some()).collect();
+        date_codes.sort_by_key(|code| instants[*code as usize]);
+        DATES_LISTED
+    } else if instants.is_sorted() {
+        DATES_ALL
+    } else {
+        let mut by_time: Vec<_> = instants.into_iter().zip(sorted).collect();
+        by_time.sort_unstable();
+        sorted = by_time.into_iter().map(|(_, text)| text).collect();
+        DATES_BY_TIME
+    };
     let mut codes = vec![0u32; sorted.len()];
     sorted.iter().enumerate().for_each(|(code, (_, number))| codes[*number as usize] = code as u32);
     let mut pairs = texts.pairs;
@@ -279,25 +295,6 @@ fn text_pairs(texts: Texts) -> (Dictionary, Vec<(u32, u32)>) {
         bytes.extend_from_slice(&end.to_le_bytes());
     }
     sorted.iter().for_each(|(text, _)| bytes.extend_from_slice(text.as_bytes()));
-
-    let mut instants: Vec<(date::Instant, u32)> = Vec::new();
-    for (code, (text, _)) in sorted.iter().enumerate() {
-        instants.extend(date::parse(text).map(|instant| (instant, code as u32)));
-    }
-    let dates = if instants.is_empty() {
-        DATES_NONE
-    } else if instants.len() == sorted.len() && instants.is_sorted() {
-        DATES_SORTED
-    } else {
-        DATES_LISTED
-    };
-    let date_codes = match dates {
-        DATES_LISTED => {
-            instants.sort_unstable();
-            instants.into_iter().map(|(_, code)| code).collect()
-        }
-        _ => Vec::new(),
-    };
     (Dictionary { kind: DICT_TEXT, dates, distinct: sorted.len() as u32, bytes, date_codes }, pairs)
 }
 

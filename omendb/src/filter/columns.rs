@@ -227,13 +227,20 @@ impl Columns {
         rows
     }
 
+    fn all_but(&self, rows: &RoaringBitmap) -> RoaringBitmap {
+        let mut all = self.all();
+        // Taking rows out of a run splits it again and again.
+        all.remove_run_compression();
+        all - rows
+    }
+
     fn rows_where(&self, expr: &Expr) -> Checked<RoaringBitmap> {
         match expr {
             Expr::And(parts) => self.rows_where_all(parts),
             Expr::Or(parts) => {
                 parts.iter().try_fold(RoaringBitmap::new(), |rows, part| Ok(rows | self.rows_where(part)?))
             }
-            Expr::Not(inner) => Ok(self.all() - self.rows_where(inner)?),
+            Expr::Not(inner) => Ok(self.all_but(&self.rows_where(inner)?)),
             Expr::Test(path, test) => self.find_values(path, test)?.rows(self),
         }
     }
@@ -273,7 +280,7 @@ impl Columns {
         for (_, Leaf { found, keep }) in ordered {
             rows = Some(match rows {
                 None if keep => found.rows(self)?,
-                None => self.all() - found.rows(self)?,
+                None => self.all_but(&found.rows(self)?),
                 Some(rows) if rows.is_empty() => return Ok(rows),
                 Some(rows) => match found.retain(keep, &rows, self.rows) {
                     Some(kept) => kept,
@@ -312,17 +319,15 @@ impl Columns {
             Test::Contains(scalar) => {
                 self.add_equal(&mut found, node, std::slice::from_ref(scalar), &[Kind::Numbers, Kind::Elements])?;
                 if let Scalar::Text(part) = scalar {
-                    let has = |text: &str| text.contains(part.value.as_str());
-                    self.add(&mut found, node, &[Kind::Texts], |values| values.passing("", has))?;
+                    self.add(&mut found, node, &[Kind::Texts], |values| values.containing(&part.value))?;
                 }
             }
             Test::StartsWith(prefix) => self.add(&mut found, node, &TEXTS, |values| values.with_prefix(prefix))?,
-            Test::Like(like) if like.is_prefix() => {
-                self.add(&mut found, node, &TEXTS, |values| values.with_prefix(like.prefix()))?;
-            }
-            Test::Like(like) => {
-                self.add(&mut found, node, &TEXTS, |values| values.passing(like.prefix(), |text| like.matches(text)))?;
-            }
+            Test::Like(like) => self.add(&mut found, node, &TEXTS, |values| match like.part() {
+                Some(part) => values.containing(part),
+                None if like.is_prefix() => values.with_prefix(like.prefix()),
+                None => values.passing(like.prefix(), |text| like.matches(text)),
+            })?,
             Test::Regex(pattern) => {
                 self.add(&mut found, node, &TEXTS, |values| values.passing("", |text| pattern.matches(text)))?;
             }
@@ -385,7 +390,7 @@ impl Found<'_> {
         let mut rows = match self.absent_from {
             None => RoaringBitmap::new(),
             Some([]) => return Ok(columns.all()),
-            Some(present) => columns.all() - bitmap(present, columns.rows)?,
+            Some(present) => columns.all_but(&bitmap(present, columns.rows)?),
         };
         for bytes in &self.bitmaps {
             rows |= bitmap(bytes, columns.rows)?;

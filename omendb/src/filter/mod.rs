@@ -42,6 +42,7 @@ mod eval;
 mod number;
 mod parse;
 mod pattern;
+mod rows;
 mod sql;
 mod values;
 

@@ -141,6 +141,14 @@ impl Like {
         matches!(self.matcher, Matcher::Prefix(_))
     }
 
+    /// The text whose presence is all that matters, if that is so.
+    pub fn part(&self) -> Option<&str> {
+        match &self.matcher {
+            Matcher::Part(part) => Some(part),
+            _ => None,
+        }
+    }
+
     pub fn ignores_case(&self) -> bool {
         self.ignore_case
     }

@@ -10,7 +10,7 @@
 //! | 8 | 1 | bytes of a code: 1, 2 or 4 |
 //! | 9 | 1 | 1: dense, one code a row, D where the row has no value; 0: sparse, with a list of rows |
 //! | 10 | 1 | values: 0 i64, 1 f64, 2 (u64 of bits, u64 of type: 0 i64, 1 u64, 2 f64), 3 text |
-//! | 11 | 1 | dates among the texts: 0 none, 1 all and in order of time, 2 listed |
+//! | 11 | 1 | dates among the texts: 0 none, 1 all, 2 some, listed, 3 all, and the values are in order of time, not of text |
 //! | 12 | 4 | H, the number of heavy codes |
 //! | 16 | 8 | offset of the dictionary: D values; of texts D + 1 u64 of places in what follows them, ascending from 0 |
 //! | 24 | 8 | offset of the codes |
@@ -27,6 +27,7 @@
 use super::ast::{Order, Scalar, Text};
 use super::date::{self, Instant};
 use super::number::Num;
+use super::rows::CodeSet;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -44,8 +45,9 @@ pub(crate) const MIXED_I64: u64 = 0;
 pub(crate) const MIXED_U64: u64 = 1;
 pub(crate) const MIXED_F64: u64 = 2;
 pub(crate) const DATES_NONE: u8 = 0;
-pub(crate) const DATES_SORTED: u8 = 1;
+pub(crate) const DATES_ALL: u8 = 1;
 pub(crate) const DATES_LISTED: u8 = 2;
+pub(crate) const DATES_BY_TIME: u8 = 3;
 
 /// Ascending, disjoint, none empty.
 pub(crate) type CodeRanges = Vec<Range<u32>>;
@@ -53,22 +55,22 @@ pub(crate) type CodeRanges = Vec<Range<u32>>;
 /// A view of one part, its arrays in bounds.
 #[derive(Clone, Copy)]
 pub(crate) struct Values<'a> {
-    rows: u32,
-    distinct: u32,
-    pairs: u32,
-    width: usize,
-    dense: bool,
+    pub(super) rows: u32,
+    pub(super) distinct: u32,
+    pub(super) pairs: u32,
+    pub(super) width: usize,
+    pub(super) dense: bool,
     kind: u8,
     dates: u8,
     dictionary: &'a [u8],
     texts: &'a [u8],
-    codes: &'a [u8],
-    pair_rows: &'a [u8],
-    starts: &'a [u8],
-    light: &'a [u8],
-    heavy: &'a [u8],
+    pub(super) codes: &'a [u8],
+    pub(super) pair_rows: &'a [u8],
+    pub(super) starts: &'a [u8],
+    pub(super) light: &'a [u8],
+    pub(super) heavy: &'a [u8],
     date_codes: &'a [u8],
-    part: &'a [u8],
+    pub(super) part: &'a [u8],
 }
 
 pub(crate) fn u32_at(bytes: &[u8], index: usize) -> Checked<u32> {
@@ -104,15 +106,15 @@ pub(crate) fn bitmap(mut bytes: &[u8], rows: u32) -> Checked<RoaringBitmap> {
 }
 
 const SHORT: &str = "an array lies beyond the end of its part";
-const BEYOND: &str = "a row lies beyond the number of rows";
-const ORDER: &str = "places or rows are not in ascending order";
+pub(crate) const BEYOND: &str = "a row lies beyond the number of rows";
+pub(crate) const ORDER: &str = "places or rows are not in ascending order";
 
 impl<'a> Values<'a> {
     pub fn open(part: &'a [u8], rows: u32) -> Checked<Values<'a>> {
         let head = part.first_chunk::<HEADER>().ok_or(SHORT)?;
         let (distinct, pairs, heavy) = (u32_at(head, 0)?, u32_at(head, 1)?, u32_at(head, 3)?);
         let [width, dense, kind, dates] = [head[8], head[9], head[10], head[11]];
-        if !matches!(width, 1 | 2 | 4) || dense > 1 || kind > DICT_TEXT || dates > DATES_LISTED {
+        if !matches!(width, 1 | 2 | 4) || dense > 1 || kind > DICT_TEXT || dates > DATES_BY_TIME {
             return Err("a code's width or an encoding is not known");
         }
         if u64::from(distinct) >> (8 * width) != 0 {
@@ -220,51 +222,58 @@ impl<'a> Values<'a> {
     }
 
     fn ordered_texts(&self, order: Order, text: &Text) -> Checked<CodeRanges> {
-        let by_code_point = |values: &Self| {
-            let low = values.first(|code| Ok(values.text(code)? >= text.value.as_str()))?;
-            let high = values.first(|code| Ok(values.text(code)? > text.value.as_str()))?;
-            Ok(side(order, low, high, values.distinct))
-        };
-        let Some(instant) = text.instant else { return by_code_point(self) };
-        match self.dates {
-            DATES_NONE => by_code_point(self),
-            DATES_SORTED => {
-                let low = self.first(|code| Ok(self.instant(code)? >= instant))?;
-                let high = self.first(|code| Ok(self.instant(code)? > instant))?;
-                Ok(side(order, low, high, self.distinct))
-            }
-            _ => {
-                // Dates go by time, the other texts by code points.
-                let mut codes = CodeSet::new(self.distinct);
-                by_code_point(self)?.into_iter().flatten().for_each(|code| codes.set(code, true));
-                for i in 0..self.date_codes.len() / 4 {
-                    codes.set(u32_at(self.date_codes, i)?, false);
-                }
-                let others = match order {
-                    Order::Less | Order::LessEqual => Ordering::Greater,
-                    Order::Greater | Order::GreaterEqual => Ordering::Less,
-                };
-                let place = |i: Instant| if order.accepts(i.cmp(&instant)) { Ordering::Equal } else { others };
-                self.dates_in(place)?.into_iter().for_each(|code| codes.set(code, true));
-                Ok(codes.ranges())
-            }
+        let Some(instant) = text.instant else { return self.ordered_by_code_points(order, &text.value) };
+        if matches!(self.dates, DATES_ALL | DATES_BY_TIME) {
+            let low = self.first(|code| Ok(self.instant(code)? >= instant))?;
+            let high = self.first(|code| Ok(self.instant(code)? > instant))?;
+            return Ok(side(order, low, high, self.distinct));
         }
+        let mut ranges = self.ordered_by_code_points(order, &text.value)?;
+        if self.dates == DATES_LISTED {
+            // Dates go by time, the other texts by code points.
+            let mut codes = CodeSet::new(self.distinct);
+            ranges.into_iter().flatten().for_each(|code| codes.set(code, true));
+            for code in self.date_codes.as_chunks::<4>().0 {
+                codes.set(u32::from_le_bytes(*code), false);
+            }
+            let others = match order {
+                Order::Less | Order::LessEqual => Ordering::Greater,
+                Order::Greater | Order::GreaterEqual => Ordering::Less,
+            };
+            let place = |i: Instant| if order.accepts(i.cmp(&instant)) { Ordering::Equal } else { others };
+            self.dates_in(place)?.into_iter().for_each(|code| codes.set(code, true));
+            ranges = codes.ranges();
+        }
+        Ok(ranges)
+    }
+
+    fn ordered_by_code_points(&self, order: Order, text: &str) -> Checked<CodeRanges> {
+        if self.dates == DATES_BY_TIME {
+            return self.passing_among(0..self.distinct, |other| order.accepts(other.cmp(text)));
+        }
+        let low = self.first(|code| Ok(self.text(code)? >= text))?;
+        let high = self.first(|code| Ok(self.text(code)? > text))?;
+        Ok(side(order, low, high, self.distinct))
     }
 
     /// The codes of the dates that compare equal; `compare` ascends with time.
     fn dates_in(&self, compare: impl Fn(Instant) -> Ordering) -> Checked<Vec<u32>> {
         let count = match self.dates {
             DATES_NONE => 0,
-            DATES_SORTED => self.distinct,
-            _ => self.date_codes.len() as u32 / 4,
+            DATES_LISTED => self.date_codes.len() as u32 / 4,
+            _ => self.distinct,
         };
-        let code = |i: u32| if self.dates == DATES_SORTED { Ok(i) } else { u32_at(self.date_codes, i as usize) };
+        let code = |i: u32| if self.dates == DATES_LISTED { u32_at(self.date_codes, i as usize) } else { Ok(i) };
         let low = partition_point(count, |i| Ok(compare(self.instant(code(i)?)?).is_ge()))?;
         let high = partition_point(count, |i| Ok(compare(self.instant(code(i)?)?).is_gt()))?;
         (low..high).map(code).collect()
     }
 
+    /// The code of a text that is no date.
     fn code_of(&self, text: &str) -> Checked<Option<u32>> {
+        if self.dates == DATES_BY_TIME {
+            return Ok(None);
+        }
         let code = self.first(|code| Ok(self.text(code)? >= text))?;
         Ok((code < self.distinct && self.text(code)? == text).then_some(code))
     }
@@ -279,8 +288,11 @@ impl<'a> Values<'a> {
         std::ptr::eq(self.part, other.part)
     }
 
-    /// The range of the texts that start so.
+    /// The ranges of the texts that start so.
     pub fn with_prefix(&self, prefix: &str) -> Checked<CodeRanges> {
+        if self.dates == DATES_BY_TIME && !prefix.is_empty() {
+            return self.passing_among(0..self.distinct, |text| text.starts_with(prefix));
+        }
         let low = self.first(|code| Ok(self.text(code)? >= prefix))?;
         let high = self.first(|code| {
             let text = self.text(code)?;
@@ -291,8 +303,12 @@ impl<'a> Values<'a> {
 
     /// The ranges of the texts that start so and pass.
     pub fn passing(&self, prefix: &str, pass: impl Fn(&str) -> bool) -> Checked<CodeRanges> {
+        self.passing_among(self.with_prefix(prefix)?.into_iter().flatten(), pass)
+    }
+
+    fn passing_among(&self, codes: impl IntoIterator<Item = u32>, pass: impl Fn(&str) -> bool) -> Checked<CodeRanges> {
         let mut passed = Vec::new();
-        for code in self.with_prefix(prefix)?.into_iter().flatten() {
+        for code in codes {
             if pass(self.text(code)?) {
                 push_code(&mut passed, code);
             }
@@ -300,213 +316,41 @@ impl<'a> Values<'a> {
         Ok(passed)
     }
 
+    /// The ranges of the texts with this part, by one search through all of them together.
+    pub fn containing(&self, part: &str) -> Checked<CodeRanges> {
+        if part.is_empty() {
+            return Ok(one_range(0..self.distinct));
+        }
+        let finder = memchr::memmem::Finder::new(part);
+        let end_of = |code: u32| u64_at(self.dictionary, code as usize + 1).map(|end| end as usize);
+        let mut found = Vec::new();
+        let (mut from, mut code) = (0, 0);
+        while let Some(hit) = self.texts.get(from..).and_then(|rest| finder.find(rest)) {
+            let hit = from + hit;
+            code += gallop(self.distinct - code, |i| Ok(end_of(code + i)? > hit))?;
+            if code >= self.distinct {
+                break;
+            }
+            let end = end_of(code)?;
+            if hit + part.len() <= end {
+                push_code(&mut found, code);
+                code += 1;
+                from = end;
+            } else {
+                // It begins in one text and ends in another.
+                from = hit + 1;
+            }
+        }
+        Ok(found)
+    }
+
     /// The first code from which on `from_here` holds.
     fn first(&self, from_here: impl Fn(u32) -> Checked<bool>) -> Checked<u32> {
         partition_point(self.distinct, from_here)
     }
-
-    fn light_range(&self, codes: &Range<u32>) -> Checked<Range<usize>> {
-        let (start, end) = (u32_at(self.starts, codes.start as usize)?, u32_at(self.starts, codes.end as usize)?);
-        if start > end || end as usize > self.light.len() / 4 {
-            return Err(ORDER);
-        }
-        Ok(start as usize..end as usize)
-    }
-
-    fn heavy_code(&self, index: u32) -> Checked<u32> {
-        u32_at(self.heavy, index as usize * (HEAVY_ENTRY / 4))
-    }
-
-    fn heavy_range(&self, codes: &Range<u32>) -> Checked<Range<u32>> {
-        let count = (self.heavy.len() / HEAVY_ENTRY) as u32;
-        let low = partition_point(count, |i| Ok(self.heavy_code(i)? >= codes.start))?;
-        let high = partition_point(count, |i| Ok(self.heavy_code(i)? >= codes.end))?;
-        Ok(low..high.max(low))
-    }
-
-    fn heavy_bitmap(&self, index: u32) -> Checked<RoaringBitmap> {
-        let place = index as usize * (HEAVY_ENTRY / 8);
-        bitmap(array(self.part, u64_at(self.heavy, place + 1)?, u64_at(self.heavy, place + 2)?, 1)?, self.rows)
-    }
-
-    /// At least as many rows as these codes have.
-    pub fn estimate(&self, ranges: &[Range<u32>]) -> Checked<u64> {
-        let Some((first, last)) = ranges.first().zip(ranges.last()) else { return Ok(0) };
-        if ranges.len() > MAX_RANGES_COUNTED {
-            return Ok(self.light_range(&(first.start..last.end))?.len() as u64 + u64::from(self.pairs));
-        }
-        let mut sum = 0;
-        for range in ranges {
-            sum += self.light_range(range)?.len() as u64;
-            for i in self.heavy_range(range)? {
-                sum += u64::from(u32_at(self.heavy, i as usize * (HEAVY_ENTRY / 4) + 1)?);
-            }
-        }
-        Ok(sum)
-    }
-
-    /// The rows that have one of these codes.
-    pub fn rows_of(&self, ranges: &[Range<u32>]) -> Checked<RoaringBitmap> {
-        let mut light = 0;
-        let mut heavy = 0;
-        if ranges.len() <= MAX_RANGES_COUNTED {
-            for range in ranges {
-                light += self.light_range(range)?.len();
-                heavy += self.heavy_range(range)?.len();
-            }
-            let work = light.saturating_mul(LIGHT_COST) + heavy * (self.rows as usize / HEAVY_SHARE);
-            if work <= self.codes.len() / self.width + SCAN_SETUP {
-                return self.stored_rows(ranges, light);
-            }
-        }
-        self.scanned_rows(ranges)
-    }
-
-    fn stored_rows(&self, ranges: &[Range<u32>], light: usize) -> Checked<RoaringBitmap> {
-        let mut rows = Vec::with_capacity(light);
-        let mut found = RoaringBitmap::new();
-        for range in ranges {
-            let bytes = self.light_range(range)?;
-            let bytes = &self.light[bytes.start * 4..bytes.end * 4];
-            rows.extend(bytes.as_chunks::<4>().0.iter().map(|row| u32::from_le_bytes(*row)));
-            for i in self.heavy_range(range)? {
-                found |= self.heavy_bitmap(i)?;
-            }
-        }
-        if !(ranges.len() == 1 && ranges[0].len() == 1) {
-            rows.sort_unstable();
-            rows.dedup();
-        }
-        match rows.last() {
-            Some(max) if *max >= self.rows => return Err(BEYOND),
-            None => return Ok(found),
-            _ => {}
-        }
-        Ok(found | RoaringBitmap::from_sorted_iter(rows).map_err(|_| ORDER)?)
-    }
-
-    fn scanned_rows(&self, ranges: &[Range<u32>]) -> Checked<RoaringBitmap> {
-        let bits = if let [range] = ranges {
-            // Each width compares in its own type, which the compiler turns into wide instructions.
-            let (low, length) = (range.start, range.end - range.start);
-            match self.width {
-                1 => self.bits_where::<1>(|c| c[0].wrapping_sub(low as u8) < length as u8),
-                2 => self.bits_where::<2>(|c| u16::from_le_bytes(c).wrapping_sub(low as u16) < length as u16),
-                _ => self.bits_where::<4>(|c| u32::from_le_bytes(c).wrapping_sub(low) < length),
-            }
-        } else {
-            let mut set = CodeSet::new(self.distinct);
-            ranges.iter().cloned().flatten().for_each(|code| set.set(code, true));
-            match self.width {
-                1 => self.bits_where::<1>(|c| set.get(c[0].into())),
-                2 => self.bits_where::<2>(|c| set.get(u16::from_le_bytes(c).into())),
-                _ => self.bits_where::<4>(|c| set.get(u32::from_le_bytes(c))),
-            }
-        }?;
-        Ok(RoaringBitmap::from_lsb0_bytes(0, &bits))
-    }
-
-    /// One bit a row, least significant first.
-    fn bits_where<const W: usize>(&self, pass: impl Fn([u8; W]) -> bool) -> Checked<Vec<u8>> {
-        let codes = self.codes.as_chunks::<W>().0;
-        if self.dense {
-            return Ok(pack_bits(codes, pass));
-        }
-        let mut bits = vec![0u8; (self.rows as usize).div_ceil(8)];
-        for (code, row) in codes.iter().zip(self.pair_rows.as_chunks::<4>().0) {
-            let row = u32::from_le_bytes(*row);
-            if row >= self.rows {
-                return Err(BEYOND);
-            }
-            bits[row as usize / 8] |= u8::from(pass(*code)) << (row % 8);
-        }
-        Ok(bits)
-    }
-
-    /// Keeps of `rows` those that have one of these codes; `None` where only the other way round is quick.
-    pub fn retain(&self, ranges: &[Range<u32>], keep: bool, rows: &RoaringBitmap) -> Option<RoaringBitmap> {
-        if !self.dense {
-            return None;
-        }
-        let code = |row: u32| {
-            let at = row as usize * self.width;
-            let mut code = [0u8; 4];
-            code[..self.width].copy_from_slice(self.codes.get(at..at + self.width)?);
-            Some(u32::from_le_bytes(code))
-        };
-        let has = |row: u32| {
-            code(row).is_some_and(|code| {
-                let after = ranges.partition_point(|range| range.start <= code);
-                after > 0 && code < ranges[after - 1].end
-            })
-        };
-        RoaringBitmap::from_sorted_iter(rows.iter().filter(|row| has(*row) == keep)).ok()
-    }
 }
 
-/// Past as many ranges, counting their rows costs more than it saves.
-const MAX_RANGES_COUNTED: usize = 4_096;
-/// What a stored row costs, gathered and sorted, in codes scanned.
-const LIGHT_COST: usize = 32;
-/// A heavy code's bitmap costs as much as a scan of one row in so many.
-const HEAVY_SHARE: usize = 6;
-/// What a scan costs however short.
-const SCAN_SETUP: usize = 1_024;
-
-/// One bit for each of the `codes`, least significant first.
-fn pack_bits<const W: usize>(codes: &[[u8; W]], pass: impl Fn([u8; W]) -> bool) -> Vec<u8> {
-    /// Moves bit 0 of byte i to bit 56 + i, with no two terms in one place.
-    const GATHER: u64 = 0x0102_0408_1020_4080;
-    let mut bits = Vec::with_capacity(codes.len().div_ceil(8));
-    let (blocks, rest) = codes.as_chunks::<64>();
-    for block in blocks {
-        let mut flags = [0u8; 64];
-        for (flag, code) in flags.iter_mut().zip(block) {
-            *flag = u8::from(pass(*code));
-        }
-        bits.extend(flags.as_chunks::<8>().0.iter().map(|f| (u64::from_le_bytes(*f).wrapping_mul(GATHER) >> 56) as u8));
-    }
-    for eight in rest.chunks(8) {
-        bits.push(eight.iter().enumerate().fold(0, |byte, (i, code)| byte | u8::from(pass(*code)) << i));
-    }
-    bits
-}
-
-/// A set of codes, one bit each.
-struct CodeSet {
-    words: Vec<u64>,
-}
-
-impl CodeSet {
-    fn new(distinct: u32) -> CodeSet {
-        CodeSet { words: vec![0; distinct as usize / 64 + 1] }
-    }
-
-    fn set(&mut self, code: u32, member: bool) {
-        if let Some(word) = self.words.get_mut(code as usize / 64) {
-            let bit = 1 << (code % 64);
-            if member { *word |= bit } else { *word &= !bit }
-        }
-    }
-
-    fn get(&self, code: u32) -> bool {
-        self.words.get(code as usize / 64).is_some_and(|word| word >> (code % 64) & 1 == 1)
-    }
-
-    fn ranges(&self) -> CodeRanges {
-        let mut ranges = Vec::new();
-        for (i, word) in self.words.iter().enumerate() {
-            let mut left = *word;
-            while left != 0 {
-                push_code(&mut ranges, i as u32 * 64 + left.trailing_zeros());
-                left &= left - 1;
-            }
-        }
-        ranges
-    }
-}
-
-fn push_code(ranges: &mut CodeRanges, code: u32) {
+pub(crate) fn push_code(ranges: &mut CodeRanges, code: u32) {
     match ranges.last_mut() {
         Some(last) if last.end == code => last.end += 1,
         _ => ranges.push(code..code + 1),
@@ -535,11 +379,26 @@ fn one_range(range: Range<u32>) -> CodeRanges {
     Some(range).into_iter().filter(|range| !range.is_empty()).collect()
 }
 
-fn partition_point(count: u32, from_here: impl Fn(u32) -> Checked<bool>) -> Checked<u32> {
+pub(crate) fn partition_point(count: u32, from_here: impl Fn(u32) -> Checked<bool>) -> Checked<u32> {
     let (mut low, mut high) = (0, count);
     while low < high {
         let middle = low + (high - low) / 2;
         if from_here(middle)? { high = middle } else { low = middle + 1 }
     }
     Ok(low)
+}
+
+/// As [`partition_point`], quicker where it is near 0.
+fn gallop(count: u32, from_here: impl Fn(u32) -> Checked<bool>) -> Checked<u32> {
+    let mut low = 0;
+    let mut step = 1;
+    while low < count {
+        let next = low.saturating_add(step).min(count);
+        if from_here(next - 1)? {
+            return Ok(low + partition_point(next - low, |i| from_here(low + i))?);
+        }
+        low = next;
+        step = step.saturating_mul(2);
+    }
+    Ok(count)
 }

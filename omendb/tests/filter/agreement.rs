@@ -292,6 +292,8 @@ fn wide_record(rng: &mut Rng, row: usize, rows: usize) -> Option<Value> {
     let skewed = rng.skewed(3_000) as i64;
     let day = 1 + rng.below(28);
     let mut map = Map::new();
+    let zone = *rng.pick(&["", "Z", "+05:00", "-01:30", ".5Z"]);
+    map.insert("at".into(), json!(format!("2020-{:02}-{day:02}T{:02}:30:00{zone}", 1 + rng.below(12), rng.below(24))));
     map.insert("low".into(), json!(format!("v{}", rng.skewed(9))));
     map.insert("high".into(), json!(format!("id-{}", row * 7919 % rows)));
     map.insert("skewed".into(), json!(skewed));
@@ -328,6 +330,10 @@ fn wide_operand(rng: &mut Rng, field: &str, rows: usize) -> Value {
         "sorted" => json!(rng.below(rows / 1_000)),
         "day" => json!(format!("20{:02}-{:02}-{:02}", rng.below(30), 1 + rng.below(12), 1 + rng.below(28))),
         "tags" => json!(format!("t{}", rng.below(400))),
+        "at" => match rng.below(4) {
+            0 => json!(format!("2020-{:02}", 1 + rng.below(12))),
+            _ => json!(format!("2020-{:02}-{:02}T{:02}:30:00Z", 1 + rng.below(12), 1 + rng.below(28), rng.below(24))),
+        },
         "when" => json!(format!("2020-01-{:02}T{:02}:30", 1 + rng.below(28), rng.below(24))),
         "mixed" => {
             let v = rng.below(rows);
@@ -339,7 +345,8 @@ fn wide_operand(rng: &mut Rng, field: &str, rows: usize) -> Value {
 }
 
 fn wide_condition(rng: &mut Rng, rows: usize) -> (Value, String) {
-    let paths: [&[&str]; 13] = [
+    let paths: [&[&str]; 14] = [
+        &["at"],
         &["low"],
         &["high"],
         &["skewed"],
