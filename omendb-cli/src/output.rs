@@ -48,7 +48,7 @@ pub fn stdout_failure(error: &std::io::Error) -> Failure {
 /// An empty table that fits the terminal.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     let width = console::Term::stdout().size_checked().map_or(120, |(_, columns)| columns.max(40));
     table.set_width(width);
     table.set_header(header.iter().map(Cell::new));

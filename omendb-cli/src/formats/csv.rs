@@ -255,10 +255,6 @@ impl Source for CsvSource {
         Element::F32
     }
 
-    fn rows(&self) -> Option<u64> {
-        None
-    }
-
     fn progress(&self) -> (u64, u64) {
         (self.bytes.get(), self.total)
     }

@@ -158,10 +158,6 @@ impl Source for JsonlSource {
         Element::F32
     }
 
-    fn rows(&self) -> Option<u64> {
-        None
-    }
-
     fn progress(&self) -> (u64, u64) {
         self.lines.progress()
     }

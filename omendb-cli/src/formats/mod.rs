@@ -194,8 +194,6 @@ pub trait Source {
     fn dim(&self) -> usize;
     /// The element type of the data.
     fn element(&self) -> Element;
-    /// Number of rows of the whole file, where the file says so.
-    fn rows(&self) -> Option<u64>;
     /// How much of the file has been read: bytes done, bytes in all.
     fn progress(&self) -> (u64, u64);
     /// Passes over `rows` rows.

@@ -82,10 +82,6 @@ impl Source for NpySource {
         self.element
     }
 
-    fn rows(&self) -> Option<u64> {
-        Some(self.vectors.rows())
-    }
-
     fn progress(&self) -> (u64, u64) {
         let row = self.vectors.row_bytes() as u64;
         (self.vectors.position() * row, self.vectors.rows() * row)

@@ -230,10 +230,6 @@ impl Source for ParquetSource {
         self.element
     }
 
-    fn rows(&self) -> Option<u64> {
-        Some(self.rows)
-    }
-
     fn progress(&self) -> (u64, u64) {
         ((u128::from(self.bytes) * u128::from(self.row) / u128::from(self.rows.max(1))) as u64, self.bytes)
     }

@@ -125,14 +125,6 @@ pub fn narrow_f64(x: f64) -> Option<f32> {
     (narrow.is_finite() || !x.is_finite()).then_some(narrow)
 }
 
-/// An unsigned integer of a file, for ids; `None` for negative ones.
-pub fn unsigned(number: Number, chunk: &[u8], big_endian: bool) -> Option<u64> {
-    match wide(number, chunk, big_endian) {
-        Wide::Integer(n) => u64::try_from(n).ok(),
-        Wide::Float(_) => None,
-    }
-}
-
 /// A number of a file as JSON; NaN and infinity have no JSON and become null.
 pub fn json(number: Number, chunk: &[u8], big_endian: bool) -> serde_json::Value {
     match wide(number, chunk, big_endian) {
@@ -158,7 +150,5 @@ mod tests {
         let bad = ((1i64 << 40) + 1).to_be_bytes();
         assert!(decode(path, Number::Int(8), true, &bad, 0, 1).is_err());
         assert!(decode(path, Number::Float(8), false, &1e300f64.to_le_bytes(), 0, 1).is_err());
-        assert_eq!(unsigned(Number::Int(2), &(-3i16).to_le_bytes(), false), None);
-        assert_eq!(unsigned(Number::Uint(8), &u64::MAX.to_be_bytes(), true), Some(u64::MAX));
     }
 }

@@ -91,10 +91,6 @@ impl Source for VecsSource {
         }
     }
 
-    fn rows(&self) -> Option<u64> {
-        Some(self.rows)
-    }
-
     fn progress(&self) -> (u64, u64) {
         (self.row * self.stride() as u64, self.rows * self.stride() as u64)
     }
