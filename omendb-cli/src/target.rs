@@ -78,7 +78,9 @@ pub fn candidates(word: &str, id_type: Option<IdType>) -> Result<Vec<Id>> {
     let integer = word.parse::<u64>().ok();
     Ok(match (id_type, integer) {
         (Some(IdType::Int), Some(n)) => vec![Id::U64(n)],
-        (Some(IdType::Int), None) => return Err(invalid(format!("{word:?} is no unsigned 64-bit integer; leave out --id-type int"))),
+        (Some(IdType::Int), None) => {
+            return Err(invalid(format!("{word:?} is no unsigned 64-bit integer; leave out --id-type int")));
+        }
         (None, Some(n)) => vec![Id::U64(n), Id::from(word)],
         _ => vec![Id::from(word)],
     })

@@ -52,7 +52,11 @@ fn lines(rows: usize, dim: usize) -> String {
     let values = matrix(3, rows, dim);
     let line = |i: usize| {
         let vector: Vec<String> = values[i * dim..(i + 1) * dim].iter().map(f32::to_string).collect();
-        format!("{{\"id\": \"r{i}\", \"vector\": [{}], \"text\": \"text {i}\", \"year\": {}}}\n", vector.join(", "), 2000 + i)
+        format!(
+            "{{\"id\": \"r{i}\", \"vector\": [{}], \"text\": \"text {i}\", \"year\": {}}}\n",
+            vector.join(", "),
+            2000 + i
+        )
     };
     (0..rows).map(line).collect()
 }
@@ -67,7 +71,8 @@ fn npy_types_orders_and_byte_orders_arrive_exactly() {
     assert_eq!(floats(&got[1]["vector"]), values[6 * dim..]);
     assert_eq!(got[1]["id"], 6);
 
-    let transposed: Vec<f32> = (0..dim).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| values[r * dim + c]).collect();
+    let transposed: Vec<f32> =
+        (0..dim).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| values[r * dim + c]).collect();
     put(t.path(), "f.npy", npy("<f4", true, "(7, 5)", &f32_bytes(&transposed)));
     assert_eq!(floats(&import(t.path(), "f.npy", &[], 7, &["3"])[0]["vector"]), values[3 * dim..4 * dim]);
 
@@ -125,7 +130,11 @@ fn hostile_npy_is_refused() {
         ("huge.npy", npy("<f4", false, "(1000000000000, 128)", &[0; 64]), vec!["truncated"]),
         ("overflow.npy", npy("<f4", false, "(18446744073709551615, 128)", &[0; 64]), vec!["more than 2^64"]),
         ("pickle.npy", npy("|O", false, "(3, 3)", b"\x80\x04K\x01."), vec!["pickle"]),
-        ("fields.npy", npy_of("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }", &[0; 12]), vec!["structured"]),
+        (
+            "fields.npy",
+            npy_of("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,), }", &[0; 12]),
+            vec!["structured"],
+        ),
         ("complex.npy", npy("<c8", false, "(2, 2)", &[0; 32]), vec!["<c8"]),
         ("flat.npy", npy("<f4", false, "(4,)", &[0; 16]), vec!["matrix [rows, dim]"]),
         ("cube.npy", npy("<f4", false, "(2, 2, 2)", &[0; 32]), vec!["matrix [rows, dim]"]),
@@ -214,7 +223,8 @@ fn npz_arrays_are_chosen_and_archives_checked() {
     refuse(t.path(), "two.npz", &["--vector-column", "z"], &["\"z\" is not in the file"]);
     put(t.path(), "pickle.npz", npz(&[("vectors.npy", npy("|O", false, "(3, 3)", b"x"))], false));
     refuse(t.path(), "pickle.npz", &[], &["pickle.npz", "pickle"]);
-    let transposed: Vec<f32> = (0..4).flat_map(|c| (0..50).map(move |r| (r, c))).map(|(r, c)| values[r * 4 + c]).collect();
+    let transposed: Vec<f32> =
+        (0..4).flat_map(|c| (0..50).map(move |r| (r, c))).map(|(r, c)| values[r * 4 + c]).collect();
     let fortran = npy("<f4", true, "(50, 4)", &f32_bytes(&transposed));
     put(t.path(), "f.npz", npz(&[("vectors.npy", fortran)], true));
     assert_eq!(floats(&import(t.path(), "f.npz", &[], 50, &["49"])[0]["vector"]), values[196..]);
@@ -238,7 +248,10 @@ fn fvecs_and_bvecs_arrive_exactly_and_bad_ones_are_refused() {
     assert_eq!(floats(&import(t.path(), "a.fvecs", &[], 20, &["19"])[0]["vector"]), values[114..]);
     let bytes: Vec<u8> = (1..=60).collect();
     put(t.path(), "a.bvecs", bvecs(&bytes, 6));
-    assert_eq!(import(t.path(), "a.bvecs", &["--metric", "l2"], 10, &["9"])[0]["vector"], json!([55, 56, 57, 58, 59, 60]));
+    assert_eq!(
+        import(t.path(), "a.bvecs", &["--metric", "l2"], 10, &["9"])[0]["vector"],
+        json!([55, 56, 57, 58, 59, 60])
+    );
 
     let mut ragged = good.clone();
     ragged[3 * 28..3 * 28 + 4].copy_from_slice(&5u32.to_le_bytes());
@@ -276,7 +289,8 @@ fn jsonl_arrives_exactly_and_bad_lines_are_named() {
     every_truncation(t.path(), "cut.jsonl", good.as_bytes(), false);
     every_truncation(t.path(), "cut.jsonl.gz", &gzip(good.as_bytes()), true);
 
-    let other = "{\"key\": 7, \"emb\": [1, 2], \"body\": \"b\", \"skip\": 1, \"metadata\": {\"a\": {\"b\": [null, true]}}}\n\n";
+    let other =
+        "{\"key\": 7, \"emb\": [1, 2], \"body\": \"b\", \"skip\": 1, \"metadata\": {\"a\": {\"b\": [null, true]}}}\n\n";
     put(t.path(), "o.jsonl", format!("\u{feff}{other}"));
     let args = ["--id-column", "key", "--text-column", "body", "--metadata-columns", "metadata"];
     let got = import(t.path(), "o.jsonl", &args, 1, &["7"]);
@@ -285,18 +299,46 @@ fn jsonl_arrives_exactly_and_bad_lines_are_named() {
     let first = "{\"id\": 1, \"vector\": [1, 2]}\n";
     let deep = format!("{{\"id\": 2, \"vector\": [1, 2], \"m\": {}1{}}}", "[".repeat(1000), "]".repeat(1000));
     let cases: Vec<(&str, Vec<u8>, Vec<&str>)> = vec![
-        ("dim.jsonl", format!("{first}{{\"id\": 2, \"vector\": [1]}}").into_bytes(), vec!["line 2", "1 elements where 2"]),
+        (
+            "dim.jsonl",
+            format!("{first}{{\"id\": 2, \"vector\": [1]}}").into_bytes(),
+            vec!["line 2", "1 elements where 2"],
+        ),
         ("syntax.jsonl", format!("{first}{{\"id\": 2, \"vector\": [1,").into_bytes(), vec!["line 2, column"]),
         ("list.jsonl", b"[1, 2]\n".to_vec(), vec!["line 1", "object"]),
-        ("novector.jsonl", b"{\"id\": 1, \"x\": 2}\n".to_vec(), vec!["line 1", "no vector among the keys \"id\", \"x\""]),
+        (
+            "novector.jsonl",
+            b"{\"id\": 1, \"x\": 2}\n".to_vec(),
+            vec!["line 1", "no vector among the keys \"id\", \"x\""],
+        ),
         ("string.jsonl", b"{\"vector\": \"1,2\"}\n".to_vec(), vec!["line 1", "list of numbers"]),
         ("nan.jsonl", format!("{first}{{\"id\": 2, \"vector\": [1, NaN]}}").into_bytes(), vec!["line 2"]),
-        ("big.jsonl", format!("{first}{{\"id\": 2, \"vector\": [1, 1e39]}}").into_bytes(), vec!["line 2", "element 1", "1e39"]),
-        ("null.jsonl", format!("{first}{{\"id\": null, \"vector\": [1, 2]}}").into_bytes(), vec!["line 2", "null given as the id"]),
-        ("noid.jsonl", format!("{first}{{\"vector\": [1, 2]}}").into_bytes(), vec!["line 2", "nothing given as the id"]),
+        (
+            "big.jsonl",
+            format!("{first}{{\"id\": 2, \"vector\": [1, 1e39]}}").into_bytes(),
+            vec!["line 2", "element 1", "1e39"],
+        ),
+        (
+            "null.jsonl",
+            format!("{first}{{\"id\": null, \"vector\": [1, 2]}}").into_bytes(),
+            vec!["line 2", "null given as the id"],
+        ),
+        (
+            "noid.jsonl",
+            format!("{first}{{\"vector\": [1, 2]}}").into_bytes(),
+            vec!["line 2", "nothing given as the id"],
+        ),
         ("float.jsonl", b"{\"id\": 1.5, \"vector\": [1, 2]}".to_vec(), vec!["line 1", "1.5 given as the id"]),
-        ("late.jsonl", b"{\"vector\": [1, 2]}\n{\"id\": 1, \"vector\": [1, 2]}".to_vec(), vec!["line 2", "all or none"]),
-        ("meta.jsonl", format!("{first}{{\"id\": 2, \"vector\": [1, 2], \"metadata\": 5}}").into_bytes(), vec!["line 2", "object or null"]),
+        (
+            "late.jsonl",
+            b"{\"vector\": [1, 2]}\n{\"id\": 1, \"vector\": [1, 2]}".to_vec(),
+            vec!["line 2", "all or none"],
+        ),
+        (
+            "meta.jsonl",
+            format!("{first}{{\"id\": 2, \"vector\": [1, 2], \"metadata\": 5}}").into_bytes(),
+            vec!["line 2", "object or null"],
+        ),
         ("deep.jsonl", format!("{first}{deep}").into_bytes(), vec!["line 2", "recursion limit"]),
         ("utf8.jsonl", [first.as_bytes(), b"{\"id\": \"\xff\"}"].concat(), vec!["line 2, byte 8", "UTF-8"]),
         ("empty.jsonl", b"\n \n".to_vec(), vec!["no line"]),
@@ -381,10 +423,8 @@ fn parquet_file(rows: usize, dim: usize, compression: Compression, row_group: us
         ("tags", Arc::new(tags.finish())),
     ];
     let batch = RecordBatch::try_from_iter(columns).expect("a batch");
-    let properties = WriterProperties::builder()
-        .set_compression(compression)
-        .set_max_row_group_row_count(Some(row_group))
-        .build();
+    let properties =
+        WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(row_group)).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).expect("a writer");
     writer.write(&batch).expect("rows");
     writer.into_inner().expect("the file")
@@ -453,6 +493,16 @@ fn a_bad_block_late_in_a_file_is_not_applied_and_those_before_are() {
     assert!(ran.err.contains("row 4500, element 7"), "{ran:?}");
     let stats = omendb(t.path(), &["stats", "db", "--json"]).expect(0).json();
     assert_eq!(stats["stats"]["collections"][0]["records"], 4096);
+}
+
+#[test]
+fn of_rows_with_the_same_id_the_last_one_counts() {
+    let t = dir();
+    put(t.path(), "a.csv", "id,vector,text\na,1 2,first\nb,3 4,\na,5 6,last\n");
+    let done = omendb(t.path(), &["import", "db", "a.csv"]).expect(0);
+    assert!(done.out.contains("imported 3 rows") && done.out.contains("holds 2 records, fewer than rows"), "{done:?}");
+    let got = omendb(t.path(), &["get", "db", "a", "--json"]).expect(0).json();
+    assert_eq!(got["records"][0], json!({"id": "a", "vector": [5.0, 6.0], "text": "last"}));
 }
 
 #[test]

@@ -15,7 +15,12 @@ fn killed_and_resumed(dir: &Path, file: &str, rows: u64, last: &str, kills: &[f6
     omendb(dir, &["import", "whole", file, "-c", "c"]).expect(0);
     let whole = start.elapsed();
     for share in kills {
-        let child = Command::new(OMENDB).args(["import", "db", file, "-c", "c"]).current_dir(dir).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = Command::new(OMENDB)
+            .args(["import", "db", file, "-c", "c"])
+            .current_dir(dir)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
         let mut child = child.expect("the import starts");
         std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * share));
         child.kill().expect("kill");

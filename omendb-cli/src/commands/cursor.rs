@@ -32,7 +32,8 @@ impl Cursor {
         let mut crc = Crc::new();
         crc.update(format!("{collection}\0{}\0{options}", absolute.display()).as_bytes());
         let metadata = std::fs::metadata(path).map_err(|e| io("read", path, &e))?;
-        let modified = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_nanos().to_string());
+        let modified =
+            metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_nanos().to_string());
         let sample = sample(path, metadata.len()).map_err(|e| io("read", path, &e))?;
         let fingerprint = json!({
             "file": absolute.display().to_string(), "bytes": metadata.len(), "modified": modified,

@@ -55,7 +55,11 @@ impl Export {
         let mut partial = self.file.clone().into_os_string();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let written = if parquet { self.parquet(&collection, &partial, json) } else { self.jsonl_file(&collection, &partial, json) };
+        let written = if parquet {
+            self.parquet(&collection, &partial, json)
+        } else {
+            self.jsonl_file(&collection, &partial, json)
+        };
         let rows = match written.and_then(|rows| publish(&partial, &self.file).map(|()| rows)) {
             Ok(rows) => rows,
             Err(e) => {
@@ -77,6 +81,9 @@ impl Export {
             }
             if schema.element != Element::F32 {
                 options.push_str(&format!(" --element {}", schema.element.name()));
+            }
+            if schema.element == Element::Bits {
+                options.push_str(&format!(" --dim {}", schema.dim));
             }
         }
         let text = format!(
@@ -123,7 +130,9 @@ impl Export {
             Written::Rows(rows) => Ok(rows),
             Written::MixedIds => match ParquetExport::write(collection, path, true, silent)? {
                 Written::Rows(rows) => Ok(rows),
-                Written::MixedIds => Err(invalid(format!("{}: the ids changed while they were written; try again", path.display()))),
+                Written::MixedIds => {
+                    Err(invalid(format!("{}: the ids changed while they were written; try again", path.display())))
+                }
             },
         }
     }

@@ -60,7 +60,8 @@ impl ParquetExport {
             .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_KEY.to_owned(), json)]))
             .build();
         let file = File::create(path).map_err(|e| io("create", path, &e))?;
-        let writer = ArrowWriter::try_new(file, fields.clone(), Some(properties)).map_err(|e| parquet_failure(path, &e))?;
+        let writer =
+            ArrowWriter::try_new(file, fields.clone(), Some(properties)).map_err(|e| parquet_failure(path, &e))?;
         let mut export = ParquetExport { path: path.to_owned(), writer, fields, schema, batch: Vec::new() };
         let mut progress = Progress::start("exporting", collection.count()?, 0, silent);
         let (mut rows, mut bytes) = (0, 0);
@@ -164,8 +165,12 @@ fn vectors(records: &[Record], schema: &Schema) -> std::result::Result<ArrayRef,
         Ok(Arc::new(lists.finish()))
     }
     match schema.element {
-        Element::F32 => list::<Float32Type>(records, schema.dim, |v| if let Vector::F32(v) = v { Some(v) } else { None }),
-        Element::F16 => list::<Float16Type>(records, schema.dim, |v| if let Vector::F16(v) = v { Some(v) } else { None }),
+        Element::F32 => {
+            list::<Float32Type>(records, schema.dim, |v| if let Vector::F32(v) = v { Some(v) } else { None })
+        }
+        Element::F16 => {
+            list::<Float16Type>(records, schema.dim, |v| if let Vector::F16(v) = v { Some(v) } else { None })
+        }
         Element::I8 => list::<Int8Type>(records, schema.dim, |v| if let Vector::I8(v) = v { Some(v) } else { None }),
         Element::U8 => list::<UInt8Type>(records, schema.dim, |v| if let Vector::U8(v) = v { Some(v) } else { None }),
         Element::Bits => {

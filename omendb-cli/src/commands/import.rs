@@ -8,7 +8,8 @@ use crate::output::{Output, count, rate};
 use crate::target;
 use omendb::{Batch, Collection, Database, Element, Error, Metric, Schema, Vectors};
 use serde_json::json;
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 /// Import a file of vectors: npy, npz, fvecs, bvecs, jsonl, csv or parquet
 #[derive(Debug, clap::Args)]
@@ -23,7 +24,7 @@ Examples:
   omendb import library.omen docs.csv --dry-run                   only read and check the file
 
 The collection is made from the file's dimensions and type if there is none of that name. Records whose ids are
-known are replaced. Killed at any moment, the same command goes on where it stopped; run again after it is done, it
+known are replaced; of rows with the same id the last one counts. Killed at any moment, the same command goes on where it stopped; run again after it is done, it
 imports the file again, which changes nothing. A file that is not whole is refused with the place of the damage;
 the blocks before it stay imported, the block with it is not.")]
 pub struct Import {
@@ -60,7 +61,16 @@ impl Import {
     /// Imports the file.
     pub fn run(&self, json: bool) -> Result<Output> {
         let mut source = formats::open(&self.file, self.format, &self.columns)?;
-        let schema = self.schema(&*source)?;
+        let name = self.collection_name()?;
+        let db = if self.dry_run { None } else { self.existing_database()? };
+        let existing = match db.as_ref().map(|db| db.collection(&name)) {
+            Some(Err(Error::NotFound(_))) | None => None,
+            Some(found) => Some(found?),
+        };
+        let schema = match &existing {
+            Some(collection) => self.fitting(&*source, collection)?,
+            None => self.schema(&*source)?,
+        };
         // The first block is read before anything is made, so that a bad file leaves nothing behind.
         let mut first = source.next_block()?;
         if let Some(block) = &mut first {
@@ -69,9 +79,9 @@ impl Import {
         if self.dry_run {
             return self.dry_run(source, &schema, first, json);
         }
-        let name = self.collection_name()?;
-        let db = target::write_or_create(&self.db)?;
-        let (collection, known) = self.collection(&db, &name, &schema)?;
+        let db = db.map_or_else(|| target::write_or_create(&self.db), Ok)?;
+        let known = existing.is_some();
+        let collection = existing.map_or_else(|| db.create_collection(&name, schema.clone()), Ok)?;
         let options = format!("{:?} {:?} {:?}", self.format, self.columns, self.dim);
         let cursor = Cursor::new(&self.file, &name, &options)?;
         let done = if known && !self.restart { cursor.rows(&db, &collection)? } else { 0 };
@@ -95,11 +105,23 @@ impl Import {
         Ok(self.report(&name, &schema, rows, done, records, seconds))
     }
 
+    /// The database, if there is one.
+    fn existing_database(&self) -> Result<Option<Database>> {
+        if !self.db.exists() {
+            return Ok(None);
+        }
+        match target::write(&self.db) {
+            Err(Failure::Engine(Error::NotFound(_))) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     fn report(&self, name: &str, schema: &Schema, rows: u64, done: u64, records: u64, seconds: f64) -> Output {
         let rate = rate(rows - done, std::time::Duration::from_secs_f64(seconds));
+        let fewer = if records < rows { ", fewer than rows: of rows with the same id the last one counts" } else { "" };
         let resumed = if done > 0 { format!(", going on from row {}", count(done)) } else { String::new() };
         let text = format!(
-            "imported {} rows of {} into {name} ({} dimensions, {}, {}){resumed}: {seconds:.2} s, {} rows/s\n{name} holds {} records",
+            "imported {} rows of {} into {name} ({} dimensions, {}, {}){resumed}: {seconds:.2} s, {} rows/s\n{name} holds {} records{fewer}",
             count(rows - done),
             self.file.display(),
             schema.dim,
@@ -123,32 +145,50 @@ impl Import {
         let usual = if element == Element::Bits { Metric::Hamming } else { Metric::Cosine };
         let metric = self.metric.or_else(|| exported.as_ref().map(|s| s.metric)).unwrap_or(usual);
         let dim = match (element, source.element()) {
-            (Element::Bits, Element::U8) => {
-                let dim = self.dim.unwrap_or(source.dim() * 8);
-                if dim.div_ceil(8) != source.dim() {
-                    return Err(invalid(format!(
-                        "{}: {} bytes a vector hold no {dim} bits; give --dim {} to {}",
-                        self.file.display(),
-                        source.dim(),
-                        source.dim() * 8 - 7,
-                        source.dim() * 8
-                    )));
-                }
-                dim
-            }
             (Element::Bits, Element::Bits) => self.dim.unwrap_or(source.dim()),
-            (Element::Bits, other) => {
-                return Err(invalid(format!(
-                    "{}: {} vectors; bits are read from bytes (uint8), eight to each, least significant first: np.packbits(array, axis=1, bitorder='little')",
-                    self.file.display(),
-                    other.name()
-                )));
-            }
+            (Element::Bits, _) => self.dim.unwrap_or(source.dim() * 8),
             _ => source.dim(),
         };
         let schema = Schema::new(dim, metric).with_element(element);
         schema.validate().map_err(Failure::from).map_err(|e| e.at(self.file.display()))?;
+        if element == Element::Bits && dim.div_ceil(8) != source.dim() && source.element() != Element::Bits {
+            return Err(invalid(format!(
+                "{}: {} bytes a vector hold no {dim} bits; give --dim {} to {}",
+                self.file.display(),
+                source.dim(),
+                source.dim() * 8 - 7,
+                source.dim() * 8
+            )));
+        }
         Ok(schema)
+    }
+
+    /// The schema of a collection that exists, if file and options agree with it.
+    fn fitting(&self, source: &dyn Source, collection: &Collection) -> Result<Schema> {
+        let has = collection.schema().clone();
+        let differs = |what: &str, given: &str, has: &str| {
+            Err(invalid(format!(
+                "{}: {what} {given}, but the collection {} has {has}; name another collection, or leave the option out",
+                self.file.display(),
+                collection.name()
+            )))
+        };
+        let per_row = match (has.element, source.element()) {
+            (Element::Bits, Element::Bits) => has.dim,
+            (Element::Bits, _) => has.dim.div_ceil(8),
+            _ => has.dim,
+        };
+        if source.dim() != per_row {
+            return differs("dimensions", &source.dim().to_string(), &per_row.to_string());
+        }
+        match (self.metric, self.element, self.dim) {
+            (Some(metric), ..) if metric != has.metric => differs("metric", metric.name(), has.metric.name()),
+            (_, Some(element), _) if element != has.element => {
+                differs("element type", element.name(), has.element.name())
+            }
+            (.., Some(dim)) if dim != has.dim => differs("dimensions", &dim.to_string(), &has.dim.to_string()),
+            _ => Ok(has),
+        }
     }
 
     fn collection_name(&self) -> Result<String> {
@@ -158,37 +198,19 @@ impl Import {
         let name = self.file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         match name.split('.').next() {
             Some(stem) if !stem.is_empty() => Ok(stem.to_owned()),
-            _ => Err(Failure::Usage("the file's name makes no name for a collection; give one with --collection".to_owned())),
+            _ => Err(Failure::Usage(
+                "the file's name makes no name for a collection; give one with --collection".to_owned(),
+            )),
         }
     }
 
-    /// The collection, made if it is missing; and whether it was there before.
-    fn collection(&self, db: &Database, name: &str, schema: &Schema) -> Result<(Collection, bool)> {
-        let collection = match db.collection(name) {
-            Ok(collection) => collection,
-            Err(Error::NotFound(_)) => return Ok((db.create_collection(name, schema.clone())?, false)),
-            Err(e) => return Err(e.into()),
-        };
-        let has = collection.schema();
-        let differs = |what: &str, file: &str, has: &str| {
-            Err(invalid(format!(
-                "{}: {what} {file}, but the collection {name} has {has}; name another collection, or leave the option out",
-                self.file.display()
-            )))
-        };
-        if has.dim != schema.dim {
-            return differs("dimensions", &schema.dim.to_string(), &has.dim.to_string());
-        }
-        if self.metric.is_some_and(|metric| metric != has.metric) {
-            return differs("metric", schema.metric.name(), has.metric.name());
-        }
-        if self.element.is_some_and(|element| element != has.element) {
-            return differs("element type", schema.element.name(), has.element.name());
-        }
-        Ok((collection, true))
-    }
-
-    fn dry_run(&self, mut source: Box<dyn Source>, schema: &Schema, first: Option<Block>, json: bool) -> Result<Output> {
+    fn dry_run(
+        &self,
+        mut source: Box<dyn Source>,
+        schema: &Schema,
+        first: Option<Block>,
+        json: bool,
+    ) -> Result<Output> {
         let mut progress = Progress::start("reading", source.progress().1, 0, json);
         let (mut rows, mut block, mut with_text, mut with_metadata) = (0, first, 0usize, 0usize);
         while let Some(mut b) = block {
@@ -217,15 +239,35 @@ impl Import {
     }
 }
 
-/// Checks a block and, for bits, gives its bytes their meaning.
-fn prepare(path: &std::path::Path, first_row: u64, schema: &Schema, block: &mut Block) -> Result<()> {
-    check_finite(path, first_row, schema.dim, &block.vectors)?;
-    if schema.element == Element::Bits
-        && let Vectors::U8(bytes) = &mut block.vectors
-    {
-        block.vectors = Vectors::Bits(std::mem::take(bytes));
+/// Checks a block and, for bits, gives its bytes their meaning. `first_row` is the number of its first row.
+fn prepare(path: &Path, first_row: u64, schema: &Schema, block: &mut Block) -> Result<()> {
+    let per_row = block.vectors.elements() / block.rows().max(1);
+    check_finite(path, first_row, per_row, &block.vectors)?;
+    if schema.element != Element::Bits {
+        return Ok(());
     }
+    let bytes = match &mut block.vectors {
+        Vectors::Bits(bytes) | Vectors::U8(bytes) => std::mem::take(bytes),
+        // JSON and CSV know only numbers.
+        Vectors::F32(numbers) => {
+            let byte = |(i, x): (usize, &f32)| {
+                Some(*x as u8)
+                    .filter(|b| f32::from(*b) == *x)
+                    .ok_or_else(|| not_bits(path, &format!("row {}: {x}", first_row + (i / per_row) as u64)))
+            };
+            Cow::Owned(numbers.iter().enumerate().map(byte).collect::<Result<Vec<u8>>>()?)
+        }
+        other => return Err(not_bits(path, &format!("elements of type {}", other.element().name()))),
+    };
+    block.vectors = Vectors::Bits(bytes);
     Ok(())
+}
+
+fn not_bits(path: &Path, what: &str) -> Failure {
+    invalid(format!(
+        "{}: {what} given; bits are read from bytes (uint8), eight to each, least significant first: np.packbits(array, axis=1, bitorder='little')",
+        path.display()
+    ))
 }
 
 /// An import under way.
@@ -259,6 +301,7 @@ impl Run<'_> {
         let rows = block.rows() as u64;
         let place = format!("{}: rows {} to {}", file.display(), self.rows, self.rows + rows - 1);
         let Some(last) = block.ids.last().cloned() else { return Ok(()) };
+        block.keep_last_of_each_id(block.vectors.elements() / block.rows());
         let mut batch = Batch::new(block.ids.iter().collect(), block.vectors);
         if let Some(metadata) = &block.metadata {
             let with = batch.with_metadata(metadata.iter().map(Option::as_ref));

@@ -35,7 +35,8 @@ impl Progress {
 
     /// `done` of the units and `rows` rows are done.
     pub fn update(&mut self, done: u64, rows: u64) {
-        let words = || format!("{} rows, {} rows/s", count(rows), count(rate(rows - self.first_rows, self.start.elapsed())));
+        let words =
+            || format!("{} rows, {} rows/s", count(rows), count(rate(rows - self.first_rows, self.start.elapsed())));
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(words());

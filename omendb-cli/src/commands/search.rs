@@ -89,7 +89,10 @@ impl Search {
     fn query(&self, collection: &Collection) -> Result<(Vectors<'static>, Option<Id>)> {
         if let Some(word) = &self.query.like {
             let record = target::find(collection, word, self.id_type)?.ok_or_else(|| {
-                Failure::Engine(Error::NotFound(format!("no record {word} in {}; --like takes the id of a record", collection.name())))
+                Failure::Engine(Error::NotFound(format!(
+                    "no record {word} in {}; --like takes the id of a record",
+                    collection.name()
+                )))
             })?;
             let vector = Vectors::from(&record.vector);
             return Ok((owned(vector), Some(record.id)));
@@ -109,12 +112,14 @@ impl Search {
 
     fn parse(&self, place: &str, text: &str, collection: &Collection) -> Result<Vectors<'static>> {
         let mut vector = Vec::new();
-        parse_vector(text, &mut vector).map_err(|what| invalid(format!("{place}: {what}; give a list such as [0.1, 0.2]")))?;
+        parse_vector(text, &mut vector)
+            .map_err(|what| invalid(format!("{place}: {what}; give a list such as [0.1, 0.2]")))?;
         if collection.schema().element != Element::Bits {
             return Ok(Vectors::F32(Cow::Owned(vector)));
         }
         let bytes: Option<Vec<u8>> = vector.iter().map(|x| Some(*x as u8).filter(|b| f32::from(*b) == *x)).collect();
-        let bytes = bytes.ok_or_else(|| invalid(format!("{place}: bits are given as bytes, 0 to 255, eight dimensions each")))?;
+        let bytes = bytes
+            .ok_or_else(|| invalid(format!("{place}: bits are given as bytes, 0 to 255, eight dimensions each")))?;
         Ok(Vectors::Bits(Cow::Owned(bytes)))
     }
 
@@ -129,7 +134,9 @@ impl Search {
             Vectors::F32(v) => Vectors::F32(Cow::Owned(v[..dim].to_vec())),
             Vectors::F16(v) => Vectors::F16(Cow::Owned(v[..dim].to_vec())),
             Vectors::I8(v) => Vectors::I8(Cow::Owned(v[..dim].to_vec())),
-            Vectors::U8(v) if collection.schema().element == Element::Bits => Vectors::Bits(Cow::Owned(v[..dim].to_vec())),
+            Vectors::U8(v) if collection.schema().element == Element::Bits => {
+                Vectors::Bits(Cow::Owned(v[..dim].to_vec()))
+            }
             Vectors::U8(v) => Vectors::U8(Cow::Owned(v[..dim].to_vec())),
             Vectors::Bits(v) => Vectors::Bits(Cow::Owned(v[..dim.div_ceil(8)].to_vec())),
         })

@@ -36,7 +36,9 @@ pub struct Bundle {
 impl Bundle {
     /// Unpacks the bundle.
     pub fn load() -> Result<Self> {
-        let damaged = |e: &dyn std::fmt::Display| invalid(format!("the words within the program are damaged: {e}; build it again"));
+        let damaged = |e: &dyn std::fmt::Display| {
+            invalid(format!("the words within the program are damaged: {e}; build it again"))
+        };
         let mut words = Vec::new();
         for line in BufReader::new(GzDecoder::new(WORDS)).lines() {
             let line = line.map_err(|e| damaged(&e))?;
@@ -70,7 +72,8 @@ impl Bundle {
     pub fn batch(&self, range: Range<usize>) -> Result<Batch<'_>> {
         let words = &self.words[range.clone()];
         let metadata: Vec<Value> = range.clone().map(|i| self.metadata(i)).collect();
-        let batch = Batch::new(words.iter().map(|w| &w.word).collect(), &self.vectors[range.start * DIM..range.end * DIM]);
+        let batch =
+            Batch::new(words.iter().map(|w| &w.word).collect(), &self.vectors[range.start * DIM..range.end * DIM]);
         let batch = batch.with_metadata(metadata.iter().map(Some))?;
         Ok(batch.with_text(words.iter().map(|w| Some(w.gloss.as_str()))))
     }

@@ -81,7 +81,10 @@ impl Demo {
         story.say("\n4. Opening the database again, and comparing every word with the original")?;
         let proof = reopen(&self.path, &bundle, imported, acknowledged, &mut story)?;
         if let Some(failure) = proof.failure() {
-            return Err(Failure::Problems(format!("the proof failed: {failure}; please report this, with {}", self.path.display())));
+            return Err(Failure::Problems(format!(
+                "the proof failed: {failure}; please report this, with {}",
+                self.path.display()
+            )));
         }
         story.say(&self.what_next())?;
         Ok(Output::new("", Value::Object(story.figures)))
@@ -90,7 +93,10 @@ impl Demo {
     /// The database, without words of an earlier demo. A directory that is not the demo's own is refused.
     fn open(&self, bundle: &Bundle) -> Result<Database> {
         let not_ours = |what: &str| {
-            invalid(format!("{} {what}, which the demo did not make; give another directory with --path", self.path.display()))
+            invalid(format!(
+                "{} {what}, which the demo did not make; give another directory with --path",
+                self.path.display()
+            ))
         };
         let is_empty = |entries: std::io::Result<std::fs::ReadDir>| entries.map(|mut e| e.next().is_none());
         if !self.path.exists() || is_empty(std::fs::read_dir(&self.path)).map_err(|e| io("read", &self.path, &e))? {
@@ -105,7 +111,10 @@ impl Demo {
         }
         let words = db.collection(COLLECTION)?;
         let sample = words.get_many(bundle.words[..50].iter().map(|w| &w.word))?;
-        let same = sample.iter().zip(&bundle.words).all(|(r, w)| r.as_ref().is_some_and(|r| r.text.as_ref() == Some(&w.gloss)));
+        let same = sample
+            .iter()
+            .zip(&bundle.words)
+            .all(|(r, w)| r.as_ref().is_some_and(|r| r.text.as_ref() == Some(&w.gloss)));
         // A demo that was interrupted before its first batch leaves nothing in the collection.
         if !same && words.count()? > 0 {
             return Err(not_ours("has a collection `words`"));
@@ -160,7 +169,9 @@ fn search(words: &Collection, bundle: &Bundle, story: &mut Story) -> Result<()> 
         let hits = words.search(bundle.vector(i), &SearchOptions::new(6))?;
         let micros = start.elapsed().as_micros() as u64;
         if hits.first().is_none_or(|hit| hit.id.to_string() != query) {
-            return Err(Failure::Problems(format!("searching by the vector of {query:?} did not find {query:?} first")));
+            return Err(Failure::Problems(format!(
+                "searching by the vector of {query:?} did not find {query:?} first"
+            )));
         }
         story.say(&format!("   near {query:?}:\n{}", render(&hits, 0, micros).text))?;
     }
@@ -177,7 +188,10 @@ fn search(words: &Collection, bundle: &Bundle, story: &mut Story) -> Result<()> 
     let (p50, p99) = (times[QUERIES / 2], times[QUERIES * 99 / 100]);
     story.figure("search_ms_p50", json!(p50));
     story.figure("search_ms_p99", json!(p99));
-    story.say(&format!("   {QUERIES} searches for the 10 nearest of {}: p50 {p50:.2} ms, p99 {p99:.2} ms", count(imported as u64)))
+    story.say(&format!(
+        "   {QUERIES} searches for the 10 nearest of {}: p50 {p50:.2} ms, p99 {p99:.2} ms",
+        count(imported as u64)
+    ))
 }
 
 /// Ends the process when it goes out of scope, however that happens.
@@ -194,7 +208,8 @@ impl Drop for Killed {
 /// Starts the writer, kills it, and returns the position up to which its words are acknowledged.
 fn kill_writer(path: &Path, from: usize, story: &mut Story) -> Result<usize> {
     let program = std::env::current_exe().map_err(|e| io("find", Path::new("this program"), &e))?;
-    let child = Command::new(&program).arg("demo-writer").arg(path).arg(from.to_string()).stdout(Stdio::piped()).spawn();
+    let child =
+        Command::new(&program).arg("demo-writer").arg(path).arg(from.to_string()).stdout(Stdio::piped()).spawn();
     let mut child = Killed(child.map_err(|e| io("start", &program, &e))?);
     let Some(pipe) = child.0.stdout.take() else { return Err(invalid("the writer has no standard output")) };
     let mut lines = BufReader::new(pipe).lines();

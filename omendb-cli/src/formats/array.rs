@@ -48,7 +48,9 @@ impl Dtype {
         let size: usize = if rest.len() > 1 { rest[1..].parse().map_err(|_| unknown())? } else { 0 };
         Ok(match (kind, size) {
             ('O', _) => {
-                return Err(format!("the array holds Python objects (a pickle), which are never read because they can run code; {fix}"));
+                return Err(format!(
+                    "the array holds Python objects (a pickle), which are never read because they can run code; {fix}"
+                ));
             }
             ('f', 2 | 4 | 8) => Dtype::Number(Number::Float(size), big_endian),
             ('i', 1 | 2 | 4 | 8) => Dtype::Number(Number::Int(size), big_endian),
@@ -86,12 +88,18 @@ impl Header {
         let mut fixed = [0u8; 8];
         reader.read_exact(&mut fixed).map_err(truncated)?;
         if &fixed[..6] != b"\x93NUMPY" {
-            return Err(invalid(format!("{name}: byte 0: no npy magic; the file is not a NumPy array: check the format")));
+            return Err(invalid(format!(
+                "{name}: byte 0: no npy magic; the file is not a NumPy array: check the format"
+            )));
         }
         let length_bytes = match fixed[6] {
             1 => 2,
             2 | 3 => 4,
-            v => return Err(invalid(format!("{name}: byte 6: npy version {v}; versions 1 to 3 are read: save it with np.save"))),
+            v => {
+                return Err(invalid(format!(
+                    "{name}: byte 6: npy version {v}; versions 1 to 3 are read: save it with np.save"
+                )));
+            }
         };
         let mut length = [0u8; 4];
         reader.read_exact(&mut length[..length_bytes]).map_err(truncated)?;
@@ -104,9 +112,9 @@ impl Header {
         let mut text = vec![0u8; length];
         reader.read_exact(&mut text).map_err(truncated)?;
         let text = String::from_utf8_lossy(&text).into_owned();
-        let (dtype, fortran, shape) = Literal(&text)
-            .header()
-            .map_err(|what| invalid(format!("{name}: npy header {:?}: {what}", crate::output::shorten(text.trim(), 120))))?;
+        let (dtype, fortran, shape) = Literal(&text).header().map_err(|what| {
+            invalid(format!("{name}: npy header {:?}: {what}", crate::output::shorten(text.trim(), 120)))
+        })?;
         Ok(Header { dtype, fortran, shape, len: (8 + length_bytes + length) as u64 })
     }
 
@@ -165,7 +173,11 @@ impl<'a> Literal<'a> {
     }
 
     fn expect(&mut self, token: &str) -> std::result::Result<(), String> {
-        if self.take(token) { Ok(()) } else { Err(format!("{token:?} is expected before {:?}", crate::output::shorten(self.0, 20))) }
+        if self.take(token) {
+            Ok(())
+        } else {
+            Err(format!("{token:?} is expected before {:?}", crate::output::shorten(self.0, 20)))
+        }
     }
 
     fn string(&mut self) -> std::result::Result<&'a str, String> {
@@ -287,7 +299,10 @@ impl ArrayReader {
             let bytes = rows * row_bytes;
             let copied = std::io::copy(&mut stream.take(bytes), &mut std::io::sink());
             if !matches!(copied, Ok(n) if n == bytes) {
-                return Err(invalid(format!("{}: the compressed data ends early or is damaged; write or copy it again", self.name)));
+                return Err(invalid(format!(
+                    "{}: the compressed data ends early or is damaged; write or copy it again",
+                    self.name
+                )));
             }
         }
         self.next += rows;
@@ -322,16 +337,20 @@ impl ArrayReader {
 
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
         match &mut self.body {
-            Body::File(file, start) => {
-                file.seek(SeekFrom::Start(*start + offset)).and_then(|_| file.read_exact(out)).map_err(|e| io("read", &self.path, &e))
-            }
+            Body::File(file, start) => file
+                .seek(SeekFrom::Start(*start + offset))
+                .and_then(|_| file.read_exact(out))
+                .map_err(|e| io("read", &self.path, &e)),
             Body::Memory(bytes) => {
                 let from = offset as usize;
                 out.copy_from_slice(&bytes[from..from + out.len()]);
                 Ok(())
             }
             Body::Stream(stream) => stream.read_exact(out).map_err(|e| {
-                invalid(format!("{}: row {}: the compressed data ends early or is damaged ({e}); write or copy it again", self.name, self.next))
+                invalid(format!(
+                    "{}: row {}: the compressed data ends early or is damaged ({e}); write or copy it again",
+                    self.name, self.next
+                ))
             }),
         }
     }
@@ -392,7 +411,11 @@ impl ArrayReader {
         for (i, item) in bytes.chunks_exact(dtype.size()).enumerate() {
             let text = |text: Option<String>| {
                 text.map(Value::String).ok_or_else(|| {
-                    invalid(format!("{}: row {}: the string is not valid Unicode; repair it", self.name, first + i as u64))
+                    invalid(format!(
+                        "{}: row {}: the string is not valid Unicode; repair it",
+                        self.name,
+                        first + i as u64
+                    ))
                 })
             };
             out.push(match dtype {

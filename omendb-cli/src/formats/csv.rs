@@ -87,7 +87,8 @@ fn numbered_columns(names: &[&str], columns: &Columns) -> Vec<usize> {
         Some(asked) => asked.strip_suffix('*').map(run).unwrap_or_default(),
         None if names.iter().any(|n| super::VECTOR_NAMES.contains(n)) => Vec::new(),
         None => {
-            let mut prefixes: Vec<&str> = names.iter().map(|n| n.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
+            let mut prefixes: Vec<&str> =
+                names.iter().map(|n| n.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
             prefixes.sort_unstable();
             prefixes.dedup();
             prefixes.into_iter().map(run).filter(|r| r.len() >= 3).max_by_key(Vec::len).unwrap_or_default()
@@ -117,7 +118,10 @@ impl CsvSource {
         let mut reader = ReaderBuilder::new().from_reader(limited);
         let header = reader.headers().map_err(|e| csv_failure(path, e))?.clone();
         if header.is_empty() {
-            return Err(invalid(format!("{}: the file is empty; a header line and records are expected", path.display())));
+            return Err(invalid(format!(
+                "{}: the file is empty; a header line and records are expected",
+                path.display()
+            )));
         }
         let layout = Layout::new(path, &header, columns)?;
         let ids = match &columns.ids {
@@ -125,7 +129,8 @@ impl CsvSource {
             None => IdReader::numbered(columns.first_id),
         };
         let (bytes, total, id_type) = (text.bytes, text.total, columns.id_type);
-        let mut source = CsvSource { path: path.to_owned(), reader, allowance, bytes, total, layout, ids, id_type, dim: 0 };
+        let mut source =
+            CsvSource { path: path.to_owned(), reader, allowance, bytes, total, layout, ids, id_type, dim: 0 };
         if columns.vector_column.is_none() || source.layout.vector.len() == 1 {
             // A second reader looks at the first record, so that this one stands before it.
             source.dim = source.peek_dim()?;
@@ -161,7 +166,11 @@ impl CsvSource {
         for &i in &self.layout.vector {
             let number = record[i].trim().parse::<f32>().ok().filter(|x| x.is_finite());
             out.push(number.ok_or_else(|| {
-                at(format!("column {}: {:?} where a finite number was expected", i + 1, crate::output::shorten(&record[i], 40)))
+                at(format!(
+                    "column {}: {:?} where a finite number was expected",
+                    i + 1,
+                    crate::output::shorten(&record[i], 40)
+                ))
             })?);
         }
         Ok(self.layout.vector.len())
@@ -239,9 +248,9 @@ fn csv_failure(path: &Path, error: csv::Error) -> Failure {
             "{at}: column {}: not valid UTF-8; convert the file, for example with iconv -t utf-8",
             err.field() + 1
         )),
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            invalid(format!("{at}: {len} fields where the header has {expected_len}; check quotes and commas, or whether the file is truncated"))
-        }
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => invalid(format!(
+            "{at}: {len} fields where the header has {expected_len}; check quotes and commas, or whether the file is truncated"
+        )),
         other => invalid(format!("{at}: {other:?}")),
     }
 }

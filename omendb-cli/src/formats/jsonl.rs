@@ -1,8 +1,8 @@
 //! JSON lines: one object a line, its keys the columns.
 
+use super::sidecar::{IdReader, open_ids};
 use super::text::{Lines, parse_vector};
 use super::{BLOCK_BYTES, BLOCK_ROWS, Block, Columns, Role, Source, check_dim};
-use super::sidecar::{IdReader, open_ids};
 use crate::failure::{Result, invalid};
 use omendb::{Element, Id, Vectors};
 use serde::Deserializer;
@@ -53,7 +53,9 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
                 Role::Id => row.id = Some(map.next_value()?),
                 Role::Vector => {
                     if row.elements.is_some() {
-                        return Err(A::Error::custom(format!("a second vector, {key:?}; say which is meant with --vector-column")));
+                        return Err(A::Error::custom(format!(
+                            "a second vector, {key:?}; say which is meant with --vector-column"
+                        )));
                     }
                     let raw = map.next_value::<&RawValue>()?.get();
                     if !raw.starts_with('[') {
@@ -98,7 +100,10 @@ impl JsonlSource {
         };
         let mut vectors = Vec::new();
         let Some((number, row)) = source.parse_line(&mut vectors)? else {
-            return Err(invalid(format!("{}: no line in the file; one JSON object a line is expected", path.display())));
+            return Err(invalid(format!(
+                "{}: no line in the file; one JSON object a line is expected",
+                path.display()
+            )));
         };
         let keys: Vec<&str> = row.keys.iter().map(String::as_str).collect();
         if row.elements.is_none() {
@@ -137,9 +142,10 @@ impl JsonlSource {
             None if !self.has_id => Ok(self.ids.take(1)?.swap_remove(0)),
             Some(Value::String(s)) if self.has_id && !s.is_empty() => Ok(Id::Str(s)),
             Some(Value::Number(n)) if self.has_id && n.is_u64() => Ok(Id::U64(n.as_u64().unwrap_or_default())),
-            Some(_) if !self.has_id => {
-                Err(invalid(format!("{}: line {number}: an id, but the lines before have none; give all or none", self.path.display())))
-            }
+            Some(_) if !self.has_id => Err(invalid(format!(
+                "{}: line {number}: an id, but the lines before have none; give all or none",
+                self.path.display()
+            ))),
             other => Err(invalid(format!(
                 "{}: line {number}: {} given as the id; a non-empty string or an unsigned integer is expected",
                 self.path.display(),

@@ -18,6 +18,7 @@ pub mod vecs;
 use crate::failure::{Result, invalid, io};
 use omendb::{Element, Id, Schema, Vectors};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -144,7 +145,8 @@ impl Columns {
             ("--text-column", &self.text_column),
         ];
         let asked = single.into_iter().filter_map(|(flag, name)| name.as_deref().map(|n| (flag, n)));
-        let fields = self.metadata_columns.iter().flatten().filter(|n| *n != "none").map(|n| ("--metadata-columns", &**n));
+        let fields =
+            self.metadata_columns.iter().flatten().filter(|n| *n != "none").map(|n| ("--metadata-columns", &**n));
         for (flag, name) in asked.chain(fields) {
             if !names.contains(&name) && !name.ends_with('*') {
                 return Err(invalid(format!(
@@ -185,6 +187,33 @@ impl Block {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Of rows with the same id only the last stays, as if they had been written one after the other.
+    /// `per_row` is the number of elements (for bits, bytes) of a vector.
+    pub fn keep_last_of_each_id(&mut self, per_row: usize) {
+        let mut seen = HashSet::with_capacity(self.rows());
+        let mut keep: Vec<bool> = self.ids.iter().rev().map(|id| seen.insert(id.as_ref())).collect();
+        if keep.iter().all(|k| *k) {
+            return;
+        }
+        keep.reverse();
+        fn rows<T>(values: &mut Vec<T>, keep: &[bool], per_row: usize) {
+            let mut i = 0;
+            values.retain(|_| {
+                i += 1;
+                keep[(i - 1) / per_row]
+            });
+        }
+        match &mut self.vectors {
+            Vectors::F32(v) => rows(v.to_mut(), &keep, per_row),
+            Vectors::F16(v) => rows(v.to_mut(), &keep, per_row),
+            Vectors::I8(v) => rows(v.to_mut(), &keep, per_row),
+            Vectors::U8(v) | Vectors::Bits(v) => rows(v.to_mut(), &keep, per_row),
+        }
+        rows(&mut self.ids, &keep, 1);
+        self.metadata.iter_mut().for_each(|column| rows(column, &keep, 1));
+        self.text.iter_mut().for_each(|column| rows(column, &keep, 1));
     }
 }
 
@@ -300,5 +329,25 @@ pub fn check_finite(path: &Path, first_row: u64, dim: usize, vectors: &Vectors<'
             first_row + (i / dim) as u64,
             i % dim
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::borrow::Cow;
+
+    #[test]
+    fn the_last_row_of_an_id_stays() {
+        let mut block = Block {
+            ids: vec![Id::U64(1), Id::from("a"), Id::U64(1), Id::from("1")],
+            vectors: Vectors::U8(Cow::Owned(vec![1, 2, 3, 4, 5, 6, 7, 8])),
+            metadata: None,
+            text: Some(vec![None, Some("a".into()), Some("b".into()), None]),
+        };
+        block.keep_last_of_each_id(2);
+        assert_eq!(block.ids, [Id::from("a"), Id::U64(1), Id::from("1")]);
+        assert_eq!(block.vectors, Vectors::U8(Cow::Owned(vec![3, 4, 5, 6, 7, 8])));
+        assert_eq!(block.text, Some(vec![Some("a".into()), Some("b".into()), None]));
     }
 }

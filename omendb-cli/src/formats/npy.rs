@@ -108,7 +108,11 @@ impl Source for NpySource {
         let text = match &mut self.text {
             None => None,
             Some(array) => Some(
-                array.json(rows)?.into_iter().map(|v| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned)).collect(),
+                array
+                    .json(rows)?
+                    .into_iter()
+                    .map(|v| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned))
+                    .collect(),
             ),
         };
         let metadata = if self.fields.is_empty() {

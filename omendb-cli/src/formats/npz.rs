@@ -44,7 +44,9 @@ impl Entry {
         let (mut crc, mut total, mut buffer) = (Crc::new(), 0u64, vec![0u8; 1 << 18]);
         loop {
             let n = stream.read(&mut buffer).map_err(|e| {
-                invalid(format!("{name}: byte {total}: the compressed data is damaged ({e}); write or copy the file again"))
+                invalid(format!(
+                    "{name}: byte {total}: the compressed data is damaged ({e}); write or copy the file again"
+                ))
             })?;
             if n == 0 {
                 break;
@@ -54,7 +56,10 @@ impl Entry {
         }
         if total != self.size {
             let much = if total > self.size { "more than".to_owned() } else { format!("{total} of") };
-            return Err(invalid(format!("{name}: {much} the {} bytes that the archive announces; the file is damaged", self.size)));
+            return Err(invalid(format!(
+                "{name}: {much} the {} bytes that the archive announces; the file is damaged",
+                self.size
+            )));
         }
         if crc.sum() != self.crc {
             return Err(invalid(format!(
@@ -114,7 +119,8 @@ pub fn open(path: &Path, columns: &Columns) -> Result<NpySource> {
         }
     };
     let ids = if columns.ids.is_some() { None } else { find(&columns.id_column, ID_NAMES) };
-    let text = find(&columns.text_column, TEXT_NAMES).filter(|e| matches!(e.header.dtype, Dtype::Utf32(..) | Dtype::Bytes(_)));
+    let text =
+        find(&columns.text_column, TEXT_NAMES).filter(|e| matches!(e.header.dtype, Dtype::Utf32(..) | Dtype::Bytes(_)));
     let mut fields = Vec::new();
     for name in columns.metadata_columns.iter().flatten() {
         if let Some(entry) = entries.iter().find(|e| e.name == *name) {
@@ -135,7 +141,10 @@ fn read_directory(path: &Path) -> Result<Vec<Entry>> {
     let file = File::open(path).map_err(|e| io("open", path, &e))?;
     let length = file.metadata().map_err(|e| io("read", path, &e))?.len();
     let damaged = |e: &dyn std::fmt::Display| {
-        invalid(format!("{}: not a whole zip archive ({e}); it is truncated or damaged: write or copy it again", path.display()))
+        invalid(format!(
+            "{}: not a whole zip archive ({e}); it is truncated or damaged: write or copy it again",
+            path.display()
+        ))
     };
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&e))?;
     if archive.len() > MAX_ENTRIES {
@@ -144,12 +153,18 @@ fn read_directory(path: &Path) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for index in 0..archive.len() {
         let file = archive.by_index_raw(index).map_err(|e| damaged(&e))?;
-        let Some(name) = file.name().map_err(|e| damaged(&e))?.strip_suffix(".npy").map(str::to_owned) else { continue };
+        let Some(name) = file.name().map_err(|e| damaged(&e))?.strip_suffix(".npy").map(str::to_owned) else {
+            continue;
+        };
         let place = format!("{}, array {name:?}", path.display());
         let deflated = match file.compression() {
             CompressionMethod::Stored => false,
             CompressionMethod::Deflated => true,
-            other => return Err(invalid(format!("{place}: compression {other:?}; save with np.savez or np.savez_compressed"))),
+            other => {
+                return Err(invalid(format!(
+                    "{place}: compression {other:?}; save with np.savez or np.savez_compressed"
+                )));
+            }
         };
         if file.encrypted() {
             return Err(invalid(format!("{place}: encrypted; save it without a password")));
@@ -179,7 +194,10 @@ fn read_directory(path: &Path) -> Result<Vec<Entry>> {
         entries.push(entry);
     }
     if entries.is_empty() {
-        return Err(invalid(format!("{}: no NumPy array that can be read in the archive; save it with np.savez", PathBuf::from(path).display())));
+        return Err(invalid(format!(
+            "{}: no NumPy array that can be read in the archive; save it with np.savez",
+            PathBuf::from(path).display()
+        )));
     }
     Ok(entries)
 }

@@ -144,17 +144,26 @@ impl ParquetSource {
         for (row, ends) in offsets.windows(2).enumerate() {
             let elements = (ends[1] - ends[0]) as usize;
             if elements != dim {
-                return Err(self.at(row, format!("a vector of {elements} elements where {dim} were expected, as in the first row")));
+                return Err(self.at(
+                    row,
+                    format!("a vector of {elements} elements where {dim} were expected, as in the first row"),
+                ));
             }
         }
         let (start, end) = (offsets[0] as usize, offsets[lists.len()] as usize);
         let values = lists.values().slice(start, end - start);
         if values.null_count() > 0 {
             let i = (0..values.len()).find(|i| values.is_null(*i)).unwrap_or(0);
-            return Err(self.at(i / dim.max(1), format!("element {} of the vector is null; drop or repair the row", i % dim.max(1))));
+            return Err(self.at(
+                i / dim.max(1),
+                format!("element {} of the vector is null; drop or repair the row", i % dim.max(1)),
+            ));
         }
         numbers(&values).map_err(|(i, x)| {
-            self.at(i / dim.max(1), format!("element {}: {x} does not fit a 32-bit float; scale the vectors", i % dim.max(1)))
+            self.at(
+                i / dim.max(1),
+                format!("element {}: {x} does not fit a 32-bit float; scale the vectors", i % dim.max(1)),
+            )
         })
     }
 
@@ -196,16 +205,17 @@ impl ParquetSource {
         }
         let mut out = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
-            let mut map: Option<Map<String, Value>> = match base.map_or(Value::Null, |array| parquet_json::cell(array, row)) {
-                Value::Null => None,
-                Value::Object(map) => Some(map),
-                Value::String(json) => match serde_json::from_str(&json) {
-                    Ok(Value::Object(map)) => Some(map),
-                    Ok(Value::Null) => None,
-                    _ => return Err(self.at(row, "the metadata is no JSON object; write {\"key\": value}")),
-                },
-                _ => return Err(self.at(row, "the metadata must be a struct or the text of a JSON object")),
-            };
+            let mut map: Option<Map<String, Value>> =
+                match base.map_or(Value::Null, |array| parquet_json::cell(array, row)) {
+                    Value::Null => None,
+                    Value::Object(map) => Some(map),
+                    Value::String(json) => match serde_json::from_str(&json) {
+                        Ok(Value::Object(map)) => Some(map),
+                        Ok(Value::Null) => None,
+                        _ => return Err(self.at(row, "the metadata is no JSON object; write {\"key\": value}")),
+                    },
+                    _ => return Err(self.at(row, "the metadata must be a struct or the text of a JSON object")),
+                };
             for (name, array) in &fields {
                 let value = parquet_json::cell(*array, row);
                 if !value.is_null() {
@@ -244,7 +254,10 @@ impl Source for ParquetSource {
     fn next_block(&mut self) -> Result<Option<Block>> {
         let Some(batch) = self.read()? else {
             if self.row != self.rows {
-                return Err(self.at(0, format!("the data ends here, but the footer says {} rows; the file is damaged", self.rows)));
+                return Err(self.at(
+                    0,
+                    format!("the data ends here, but the footer says {} rows; the file is damaged", self.rows),
+                ));
             }
             return Ok(None);
         };
@@ -278,9 +291,11 @@ impl Opened {
         let file = File::open(path).map_err(|e| io("open", path, &e))?;
         // Only the Parquet schema counts: the Arrow schema that some writers embed adds nothing that is needed here.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = guarded(path, 0, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(text))?;
+        let builder =
+            guarded(path, 0, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(text))?;
         let rows = builder.metadata().file_metadata().num_rows();
-        let counted = builder.metadata().row_groups().iter().try_fold(0i64, |sum, group| sum.checked_add(group.num_rows()));
+        let counted =
+            builder.metadata().row_groups().iter().try_fold(0i64, |sum, group| sum.checked_add(group.num_rows()));
         match u64::try_from(rows) {
             Ok(rows) if counted == Some(rows as i64) => Ok(Opened { builder, rows }),
             _ => Err(invalid(format!(
@@ -296,7 +311,13 @@ impl Opened {
         serde_json::from_str(value).ok().filter(|schema: &Schema| schema.validate().is_ok())
     }
 
-    fn reader(self, path: &Path, roles: &[(String, Role)], rows: usize, offset: usize) -> Result<ParquetRecordBatchReader> {
+    fn reader(
+        self,
+        path: &Path,
+        roles: &[(String, Role)],
+        rows: usize,
+        offset: usize,
+    ) -> Result<ParquetRecordBatchReader> {
         let fields = self.builder.schema().fields().clone();
         let wanted = fields.iter().enumerate().filter(|(_, f)| roles.iter().any(|(name, _)| name == f.name()));
         let mask = ProjectionMask::roots(self.builder.parquet_schema(), wanted.map(|(i, _)| i));
@@ -327,7 +348,8 @@ fn assign(path: &Path, schema: &SchemaRef, columns: &Columns) -> Result<(Vec<(St
         }
         roles.push((field.name().clone(), role));
     }
-    let vectors: Vec<&str> = schema.fields().iter().filter(|f| fits(f.data_type())).map(|f| f.name().as_str()).collect();
+    let vectors: Vec<&str> =
+        schema.fields().iter().filter(|f| fits(f.data_type())).map(|f| f.name().as_str()).collect();
     if !roles.iter().any(|(_, r)| *r == Role::Vector) {
         let [only] = vectors[..] else {
             return Err(invalid(format!(
@@ -352,7 +374,10 @@ fn assign(path: &Path, schema: &SchemaRef, columns: &Columns) -> Result<(Vec<(St
             }
             Role::Field if has_integer_id && name == INTEGER_ID => *role = Role::Id,
             Role::Field | Role::Metadata | Role::Id => parquet_json::check_type(field).map_err(|what| {
-                invalid(format!("{}: {what}; leave it out: list the columns to keep with --metadata-columns", path.display()))
+                invalid(format!(
+                    "{}: {what}; leave it out: list the columns to keep with --metadata-columns",
+                    path.display()
+                ))
             })?,
             _ => {}
         }
@@ -387,7 +412,9 @@ fn check_pages(path: &Path, roles: &[(String, Role)], dim: usize) -> Result<()> 
                     pages.skip_next_page().map_err(text)?;
                 }
                 if levels > expected {
-                    return Ok(Some(format!("row group {group}, column {name:?}: {levels} values where at most {expected} were expected")));
+                    return Ok(Some(format!(
+                        "row group {group}, column {name:?}: {levels} values where at most {expected} were expected"
+                    )));
                 }
             }
         }

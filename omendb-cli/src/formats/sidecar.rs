@@ -37,7 +37,11 @@ impl IdReader {
         let (name, ids) = match self {
             IdReader::Numbered(first) => match first.checked_add(rows) {
                 Some(_) => return Ok(()),
-                None => return Err(invalid(format!("--first-id {first}: {rows} rows do not fit above it; give a smaller number"))),
+                None => {
+                    return Err(invalid(format!(
+                        "--first-id {first}: {rows} rows do not fit above it; give a smaller number"
+                    )));
+                }
             },
             IdReader::Array(array) => (array.name.clone(), array.rows()),
             IdReader::Ivecs(file) => (file.path.display().to_string(), file.total),
@@ -46,7 +50,10 @@ impl IdReader {
         if ids == rows {
             return Ok(());
         }
-        Err(invalid(format!("{name}: {ids} ids for the {rows} vectors of {}; one id a vector is expected", path.display())))
+        Err(invalid(format!(
+            "{name}: {ids} ids for the {rows} vectors of {}; one id a vector is expected",
+            path.display()
+        )))
     }
 
     /// Passes over `rows` ids.
@@ -82,14 +89,20 @@ pub fn open_ids(path: &Path, id_type: Option<IdType>) -> Result<IdReader> {
     if super::magic(path)?.starts_with(b"\x93NUMPY") {
         let array = ArrayReader::open(path)?;
         if array.row_items() != 1 {
-            return Err(invalid(format!("{}: shape {:?}; one id a row, shape [rows], is expected", array.name, array.shape())));
+            return Err(invalid(format!(
+                "{}: shape {:?}; one id a row, shape [rows], is expected",
+                array.name,
+                array.shape()
+            )));
         }
         return Ok(IdReader::Array(array));
     }
     match path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).as_deref() {
         Some("ivecs") => Ok(IdReader::Ivecs(Ivecs::open(path)?)),
         Some("txt" | "ids" | "csv" | "tsv") | None => Ok(IdReader::Lines(IdLines::open(path, id_type)?)),
-        Some(other) => Err(invalid(format!("{}: a file of ids ends in .npy, .ivecs or .txt, not .{other}", path.display()))),
+        Some(other) => {
+            Err(invalid(format!("{}: a file of ids ends in .npy, .ivecs or .txt, not .{other}", path.display())))
+        }
     }
 }
 
@@ -149,7 +162,11 @@ impl Ivecs {
         let id = self.word()?;
         self.left_in_list -= 1;
         if id > i32::MAX as u32 {
-            return Err(invalid(format!("{}: byte {at}: the negative number {} given as an id", self.path.display(), id as i32)));
+            return Err(invalid(format!(
+                "{}: byte {at}: the negative number {} given as an id",
+                self.path.display(),
+                id as i32
+            )));
         }
         Ok(Id::U64(u64::from(id)))
     }

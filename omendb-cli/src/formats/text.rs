@@ -55,9 +55,10 @@ impl TextFile {
 pub fn read_failure(path: &Path, place: &str, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     match error.kind() {
-        UnexpectedEof | InvalidData | InvalidInput => {
-            invalid(format!("{}: {place}: the gzip data ends early or is damaged ({error}); write or copy the file again", path.display()))
-        }
+        UnexpectedEof | InvalidData | InvalidInput => invalid(format!(
+            "{}: {place}: the gzip data ends early or is damaged ({error}); write or copy the file again",
+            path.display()
+        )),
         _ => io("read", path, error),
     }
 }
@@ -126,7 +127,9 @@ pub fn parse_id(place: &str, text: &str, id_type: &mut Option<IdType>) -> Result
     match *id_type.get_or_insert(if integer.is_some() { IdType::Int } else { IdType::String }) {
         IdType::String => Ok(Id::Str(text.to_owned())),
         IdType::Int => integer.map(Id::U64).ok_or_else(|| {
-            invalid(format!("{place}: the id {text:?} is no unsigned integer, as those before it are; give --id-type string"))
+            invalid(format!(
+                "{place}: the id {text:?} is no unsigned integer, as those before it are; give --id-type string"
+            ))
         }),
     }
 }

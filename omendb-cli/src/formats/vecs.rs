@@ -36,7 +36,10 @@ impl VecsSource {
         let length = file.metadata().map_err(|e| io("read", path, &e))?.len();
         let mut head = [0; 4];
         file.read_exact(&mut head).map_err(|_| {
-            invalid(format!("{}: {length} bytes; at least one vector behind its 4-byte length is expected", path.display()))
+            invalid(format!(
+                "{}: {length} bytes; at least one vector behind its 4-byte length is expected",
+                path.display()
+            ))
         })?;
         let given = i32::from_le_bytes(head);
         let dim = u64::try_from(given).ok().filter(|dim| (1..=omendb::limits::MAX_DIM as u64).contains(dim)).ok_or_else(|| {

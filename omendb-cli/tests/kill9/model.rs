@@ -11,7 +11,7 @@ pub const COLLECTION: &str = "kill9";
 /// Most writing threads.
 pub const THREADS: usize = 3;
 /// Records of a bulk write: past the size that goes through the log.
-const BULK: u64 = 6_000;
+const BULK: u64 = 2_000;
 /// Ids of small writes.
 const SMALL: u64 = 300;
 

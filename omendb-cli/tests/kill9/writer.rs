@@ -21,7 +21,9 @@ fn say(line: &str) {
 /// Writes until killed, or until there is nothing left to do.
 pub fn run(job: &str) {
     let fields: Vec<&str> = job.rsplitn(6, ' ').collect();
-    let [n, call, next, threads, seed, path] = fields[..] else { panic!("a job is {JOB}=PATH SEED THREADS NEXT CALL N") };
+    let [n, call, next, threads, seed, path] = fields[..] else {
+        panic!("a job is {JOB}=PATH SEED THREADS NEXT CALL N")
+    };
     let seed: u64 = seed.parse().expect("a seed");
     let threads: usize = threads.parse().expect("a number of threads");
     let next: Vec<u64> = next.split(',').map(|n| n.parse().expect("an operation's number")).collect();
