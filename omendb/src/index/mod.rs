@@ -1,0 +1,3 @@
+//! How the nearest rows of one block or segment are found.
+
+pub mod flat;

@@ -1,0 +1,3 @@
+//! From a question to its best answers.
+
+pub mod topk;
