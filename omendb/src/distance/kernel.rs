@@ -395,108 +395,48 @@ impl<S: Simd> RowKernel for Hamming<S> {
     }
 }
 
-/// Rows longer than this are read one by one: the processor's own prefetching follows one long run best.
-const LONG_ROW: usize = 1024;
-/// How much of a row that is not next to the last one is asked for ahead of time.
+/// How much of a row is asked for ahead of time, where the next row is not the next in memory.
 const PREFETCH_BYTES: usize = 1024;
 
 /// Runs a kernel over consecutive rows or over those named.
+///
+/// Consecutive rows are read one by one: memory is read fastest in one long run, and the sums of a row overlap with
+/// the loads of the next anyway. Scattered rows are taken several at once, while the next ones are on their way.
 ///
 /// # Safety
 /// The processor has the instruction set, and every row named lies whole within `rows`.
 #[inline(always)]
 pub(super) unsafe fn drive<K: RowKernel>(query: &Query, rows: &[u8], ordinals: Option<&[u32]>, out: &mut [f32]) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match ordinals {
-            None => {
-                let rows_at_once = if query.stride > LONG_ROW { 1 } else { K::ROWS };
-                walk::<K, _>(query, &Consecutive { base: rows.as_ptr(), stride: query.stride }, rows_at_once, out);
-            }
-            Some(ordinals) => {
-                walk::<K, _>(query, &Named { base: rows.as_ptr(), stride: query.stride, ordinals }, K::ROWS, out);
-            }
+    let Some(ordinals) = ordinals else {
+        for (i, out) in out.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *out = unsafe { K::keys(query, [rows.as_ptr().add(i * query.stride)])[0] };
         }
-    }
-}
-
-/// Where the rows are.
-trait Place {
-    /// # Safety
-    /// Row `i` was asked for.
-    unsafe fn row(&self, i: usize) -> *const u8;
-    /// # Safety
-    /// The processor has the instruction set.
-    unsafe fn prefetch<K: RowKernel>(&self, i: usize);
-}
-
-struct Consecutive {
-    base: *const u8,
-    stride: usize,
-}
-
-impl Place for Consecutive {
-    #[inline(always)]
-    unsafe fn row(&self, i: usize) -> *const u8 {
-        // SAFETY: the row lies within the slice that `base` starts.
-        unsafe { self.base.add(i * self.stride) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch<K: RowKernel>(&self, _: usize) {}
-}
-
-struct Named<'a> {
-    base: *const u8,
-    stride: usize,
-    ordinals: &'a [u32],
-}
-
-impl Place for Named<'_> {
-    #[inline(always)]
-    unsafe fn row(&self, i: usize) -> *const u8 {
-        // SAFETY: the row lies within the slice that `base` starts.
-        unsafe { self.base.add(self.ordinals[i] as usize * self.stride) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch<K: RowKernel>(&self, i: usize) {
-        if i < self.ordinals.len() {
-            let mut at = 0;
-            while at < self.stride.min(PREFETCH_BYTES) {
-                // SAFETY: the row lies within the slice that `base` starts.
-                unsafe { K::prefetch(self.row(i).add(at)) };
-                at += 64;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn walk<K: RowKernel, P: Place>(query: &Query, place: &P, rows_at_once: usize, out: &mut [f32]) {
+        return;
+    };
+    // SAFETY of the blocks below: the caller's promise.
+    let row = |i: usize| unsafe { rows.as_ptr().add(ordinals[i] as usize * query.stride) };
     let mut i = 0;
-    // SAFETY: the caller of `drive` promises the instruction set and that every row up to `out.len()` is there.
-    unsafe {
-        if K::ROWS == 4 && rows_at_once == 4 {
-            while i + 4 <= out.len() {
-                for ahead in 4..8 {
-                    place.prefetch::<K>(i + ahead);
-                }
-                let rows = [place.row(i), place.row(i + 1), place.row(i + 2), place.row(i + 3)];
-                out[i..i + 4].copy_from_slice(&K::keys(query, rows));
-                i += 4;
+    while i + K::ROWS <= out.len() {
+        for ahead in i + K::ROWS..(i + 2 * K::ROWS).min(ordinals.len()) {
+            for at in (0..query.stride.min(PREFETCH_BYTES)).step_by(64) {
+                // SAFETY: see above.
+                unsafe { K::prefetch(row(ahead).add(at)) };
             }
         }
-        if K::ROWS == 2 && rows_at_once == 2 {
-            while i + 2 <= out.len() {
-                place.prefetch::<K>(i + 2);
-                place.prefetch::<K>(i + 3);
-                out[i..i + 2].copy_from_slice(&K::keys(query, [place.row(i), place.row(i + 1)]));
-                i += 2;
+        // SAFETY: see above.
+        unsafe {
+            if K::ROWS == 4 {
+                out[i..i + 4].copy_from_slice(&K::keys(query, [row(i), row(i + 1), row(i + 2), row(i + 3)]));
+            } else {
+                out[i..i + 2].copy_from_slice(&K::keys(query, [row(i), row(i + 1)]));
             }
         }
-        while i < out.len() {
-            out[i] = K::keys(query, [place.row(i)])[0];
-            i += 1;
-        }
+        i += K::ROWS;
+    }
+    for i in i..out.len() {
+        // SAFETY: see above.
+        out[i] = unsafe { K::keys(query, [row(i)])[0] };
     }
 }
 

@@ -10,6 +10,9 @@ use crate::query::topk::TopK;
 const TILE_ROWS: usize = 256;
 /// Most bytes of a tile that several queries share.
 const TILE_BYTES: usize = 256 << 10;
+/// Only the live rows of a tile are read where fewer than one in this many are live: memory is read about four times as
+/// fast in one run as row by row.
+const GATHER_BELOW: usize = 4;
 
 /// Consecutive rows, as stored.
 #[derive(Debug, Clone, Copy)]
@@ -56,20 +59,22 @@ fn scan_tiles(queries: &[Prepared], block: Block<'_>, tile_rows: usize, tops: &m
         let tile = &block.rows[start * stride..(start + n) * stride];
         let first_row = block.first_row + start as u64;
         let live = block.live.map(|live| live_rows(&live[start / 64..], n, &mut ordinals));
-        match live {
-            Some(0) => {}
-            // Where few rows are live only those are read; else skipping costs more than it saves.
-            Some(live) if live < n => {
-                let (ordinals, distances) = (&ordinals[..live], &mut distances[..live]);
-                for (query, top) in queries.iter().zip(&mut *tops) {
+        for (query, top) in queries.iter().zip(&mut *tops) {
+            match live {
+                Some(live) if live * GATHER_BELOW < n => {
+                    let (ordinals, distances) = (&ordinals[..live], &mut distances[..live]);
                     query.distances_of(tile, ordinals, distances);
                     for (distance, ordinal) in distances.iter().zip(ordinals) {
                         top.push(*distance, first_row + u64::from(*ordinal));
                     }
                 }
-            }
-            _ => {
-                for (query, top) in queries.iter().zip(&mut *tops) {
+                Some(live) if live < n => {
+                    query.distances(tile, &mut distances[..n]);
+                    for ordinal in &ordinals[..live] {
+                        top.push(distances[*ordinal as usize], first_row + u64::from(*ordinal));
+                    }
+                }
+                _ => {
                     query.distances(tile, &mut distances[..n]);
                     top.push_consecutive(&distances[..n], first_row);
                 }
@@ -117,8 +122,8 @@ mod tests {
             let bytes: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
             let queries = floats(5 * dim, 6);
             let prepared: Vec<Prepared> = (0..5).map(|i| Prepared::new(&schema, &Vectors::from(&queries), i)).collect();
-            let masks: [Option<fn(usize) -> bool>; 5] =
-                [None, Some(|_| true), Some(|_| false), Some(|i| i % 3 != 1), Some(|i| i > 500)];
+            let masks: [Option<fn(usize) -> bool>; 6] =
+                [None, Some(|_| true), Some(|_| false), Some(|i| i % 3 != 1), Some(|i| i % 10 == 7), Some(|i| i > 500)];
             for is_live in masks {
                 let mut words = vec![0u64; rows.div_ceil(64)];
                 if !words.is_empty() {
