@@ -1,7 +1,12 @@
 //! Figures: each subcommand measures one thing and prints what it measured beside what it is to be judged by.
 
 mod bandwidth;
+mod ingest;
 mod measure;
+mod memory;
+mod recovery;
+mod small_writes;
+mod workload;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -21,11 +26,27 @@ struct Arguments {
 enum Command {
     /// Exact scan of one core against the machine's read bandwidth.
     Bandwidth(bandwidth::Arguments),
+    /// Durable bulk ingest against the bare disk.
+    Ingest(ingest::Arguments),
+    /// Durable writes of one record: one writer, many, and in a large database.
+    SmallWrites(small_writes::Arguments),
+    /// Time to open after a kill and after a clean close.
+    Recovery(recovery::Arguments),
+    /// Memory while ten times the budget is loaded.
+    Memory(memory::Arguments),
+    /// Fills a log and waits to be killed; used by `recovery`.
+    #[command(hide = true)]
+    FillLog(recovery::FillArguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Bandwidth(arguments) => bandwidth::run(&arguments),
+        Command::Ingest(arguments) => ingest::run(&arguments),
+        Command::SmallWrites(arguments) => small_writes::run(&arguments),
+        Command::Recovery(arguments) => recovery::run(&arguments),
+        Command::Memory(arguments) => memory::run(&arguments),
+        Command::FillLog(arguments) => recovery::fill(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
