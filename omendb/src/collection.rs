@@ -1,32 +1,502 @@
-//! STUB of the API; the real engine replaces this file.
-use crate::*;
+//! The verbs of a collection.
 
-/// A collection. Cheap to clone, Send + Sync.
+use crate::database::Handle;
+use crate::engine::{CollectionState, Engine};
+use crate::error::{Error, Result};
+use crate::idmap::by_shard;
+use crate::ids::{Id, IdColumn, IdRef};
+use crate::memtable::{Block, hash_ids};
+use crate::metrics::CollectionStats;
+use crate::query::exec;
+use crate::record::{
+    Batch, Hits, PRESENT, Patch, Record, SearchOptions, Vectors, check_vectors, encode_metadata, show_id,
+};
+use crate::schema::{MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_TEXT_BYTES, Schema};
+use crate::segment::RowSource;
+use crate::segment::writer::Selection;
+use crate::version::Version;
+use crate::write::commit::{Change, Op, alive, find};
+use crate::write::install::Bulk;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A collection of records: id, vector, metadata, text. Cheap to clone; all clones and threads may use it at once.
+///
+/// Reads see one consistent version of the collection and never wait for writes, flushes or compactions.
 #[derive(Debug, Clone)]
-pub struct Collection;
+pub struct Collection {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) state: Arc<CollectionState>,
+}
+
 impl Collection {
-    pub fn name(&self) -> &str { todo!() }
-    pub fn schema(&self) -> &Schema { todo!() }
-    /// writes or replaces; returns the number of records written
-    pub fn upsert(&self, _batch: Batch<'_>) -> Result<usize> { todo!() }
-    /// AlreadyExists (nothing applied) if any id is known
-    pub fn add(&self, _batch: Batch<'_>) -> Result<usize> { todo!() }
-    /// NotFound if the id is unknown
-    pub fn update<'a>(&self, _id: impl Into<IdRef<'a>>, _patch: Patch<'_>) -> Result<()> { todo!() }
-    /// returns how many existed
-    pub fn delete<'a, I: Into<IdRef<'a>>>(&self, _ids: impl IntoIterator<Item = I>) -> Result<usize> { todo!() }
-    pub fn get<'a>(&self, _id: impl Into<IdRef<'a>>) -> Result<Option<Record>> { todo!() }
-    pub fn get_many<'a, I: Into<IdRef<'a>>>(&self, _ids: impl IntoIterator<Item = I>) -> Result<Vec<Option<Record>>> { todo!() }
-    pub fn contains<'a>(&self, _id: impl Into<IdRef<'a>>) -> Result<bool> { todo!() }
-    pub fn count(&self) -> Result<u64> { todo!() }
-    /// one consistent view, in storage order
-    pub fn iterate(&self) -> Result<Box<dyn Iterator<Item = Result<Record>> + Send>> { todo!() }
-    pub fn search<'v>(&self, _vector: impl Into<Vectors<'v>>, _options: &SearchOptions) -> Result<Hits> { todo!() }
-    /// one result a row of `vectors`; uses `threads` threads (0 = all cores)
-    pub fn search_batch<'v>(&self, _vectors: impl Into<Vectors<'v>>, _options: &SearchOptions, _threads: usize) -> Result<Vec<Hits>> { todo!() }
-    pub fn flush(&self) -> Result<()> { todo!() }
-    pub fn compact(&self) -> Result<()> { todo!() }
-    /// waits until background flush/compaction (later: graph building) has nothing left to do
-    pub fn wait_idle(&self) -> Result<()> { todo!() }
-    pub fn stats(&self) -> CollectionStats { todo!() }
+    fn engine(&self) -> &Engine {
+        &self.handle.0
+    }
+
+    fn readable(&self) -> Result<()> {
+        self.engine().usable()?;
+        alive(&self.state)
+    }
+
+    fn writable(&self) -> Result<()> {
+        self.engine().writable()?;
+        alive(&self.state)
+    }
+
+    /// Remembers damage for `stats` on its way to the caller.
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|e| self.engine().note_damage(e))
+    }
+
+    /// The collection's name.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// The collection's schema.
+    pub fn schema(&self) -> &Schema {
+        &self.state.schema
+    }
+
+    /// Writes records, replacing those whose ids are known; returns how many were written.
+    ///
+    /// When it returns `Ok`, the whole batch is as durable as the database's [`Durability`](crate::Durability) says.
+    /// A batch of a few MiB or more is written once, straight into a segment, in every mode.
+    ///
+    /// # Errors
+    /// `InvalidInput` and `LimitExceeded` name the record at fault; nothing of the batch is applied.
+    pub fn upsert(&self, batch: Batch<'_>) -> Result<usize> {
+        self.write(batch, false)
+    }
+
+    /// As [`Collection::upsert`], but refuses the whole batch with `AlreadyExists` if any id is known.
+    pub fn add(&self, batch: Batch<'_>) -> Result<usize> {
+        self.write(batch, true)
+    }
+
+    fn write(&self, mut batch: Batch<'_>, add: bool) -> Result<usize> {
+        self.writable()?;
+        batch.validate(&self.state.schema)?;
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        let engine = self.engine();
+        let written = engine.metrics.write.time(|| {
+            let hashes = hash_ids(&batch.ids, self.state.hash_seed);
+            let order = refuse_duplicates(&batch.ids, &hashes)?;
+            let bytes = batch.byte_len() as u64;
+            if bytes >= engine.options.bulk_threshold() {
+                return self.write_bulk(&batch, hashes, order, add);
+            }
+            engine.admit(bytes + 1024, batch.len() as u64)?;
+            let block = Block::from_batch(&batch, self.state.schema.stride(), hashes);
+            engine.submit(&self.state, if add { Op::Add(block) } else { Op::Upsert(block) })
+        });
+        self.noted(written)
+    }
+
+    fn write_bulk(&self, batch: &Batch<'_>, hashes: Vec<u64>, order: Vec<u32>, add: bool) -> Result<usize> {
+        let engine = self.engine();
+        engine.admit(0, batch.len() as u64)?;
+        let vectors = batch.vectors.as_le_bytes();
+        let source = BatchRows { batch, vectors: &vectors, hashes: &hashes, stride: self.state.schema.stride() };
+        let selection = Selection { parts: vec![(&source, std::iter::once(0..source.rows()).collect())] };
+        let seq = self.state.version.load().seq;
+        let entry = engine.write_segment(&self.state, &selection, seq)?;
+        let bulk = Bulk { entry, ids: batch.ids.clone(), hashes, order, add };
+        engine.submit(&self.state, Op::Bulk(Box::new(bulk)))
+    }
+
+    /// Changes parts of one record.
+    ///
+    /// # Errors
+    /// `NotFound` if the id is unknown; `InvalidInput` and `LimitExceeded` as for [`Collection::upsert`].
+    pub fn update<'a>(&self, id: impl Into<IdRef<'a>>, patch: Patch<'_>) -> Result<()> {
+        self.writable()?;
+        let id = id.into();
+        id.validate()?;
+        let change = self.validate_patch(id, patch)?;
+        let encoded = id.encode();
+        let hash = crate::checksum::id_hash(&encoded, self.state.hash_seed);
+        let engine = self.engine();
+        let bytes = self.state.schema.stride()
+            + [&change.metadata, &change.text].into_iter().flatten().map(Vec::len).sum::<usize>();
+        let updated = engine.metrics.write.time(|| {
+            engine.admit(bytes as u64 + 1024, 1)?;
+            engine.submit(&self.state, Op::Update { id: encoded, hash, change })
+        });
+        self.noted(updated).map(|_| ())
+    }
+
+    fn validate_patch(&self, id: IdRef<'_>, patch: Patch<'_>) -> Result<Change> {
+        let vector = match patch.vector {
+            Some(mut vector) => {
+                check_vectors(&mut vector, &self.state.schema, Some(1), &std::iter::once(id).collect())?;
+                Some(vector.as_le_bytes().into_owned())
+            }
+            None => None,
+        };
+        let metadata = match patch.metadata {
+            Some(Value::Null) => Some(Vec::new()),
+            Some(value) => Some(present(&encode_metadata(&value, 0)?)),
+            None => None,
+        };
+        let text = match patch.text {
+            Some(Some(text)) if text.len() > MAX_TEXT_BYTES => {
+                return Err(Error::LimitExceeded(format!(
+                    "a text of {} bytes was given; the limit is {MAX_TEXT_BYTES}: split it into passages",
+                    text.len()
+                )));
+            }
+            Some(Some(text)) => Some(present(text.as_bytes())),
+            Some(None) => Some(Vec::new()),
+            None => None,
+        };
+        Ok(Change { vector, metadata, text })
+    }
+
+    /// Deletes records by id; returns how many existed. Works even when the device is full.
+    pub fn delete<'a, I: Into<IdRef<'a>>>(&self, ids: impl IntoIterator<Item = I>) -> Result<usize> {
+        self.writable()?;
+        let mut column = IdColumn::default();
+        let mut seen = std::collections::HashSet::new();
+        for id in ids {
+            let id = id.into();
+            id.validate()?;
+            let encoded = id.encode();
+            if !seen.contains(&encoded) {
+                column.push(id);
+                seen.insert(encoded);
+            }
+        }
+        if column.len() > MAX_BATCH_ROWS || column.bytes.len() > MAX_BATCH_BYTES {
+            return Err(Error::LimitExceeded(format!(
+                "{} ids to delete were given; the limit is {MAX_BATCH_ROWS}: split them",
+                column.len()
+            )));
+        }
+        if column.is_empty() {
+            return Ok(0);
+        }
+        let hashes = hash_ids(&column, self.state.hash_seed);
+        let engine = self.engine();
+        let deleted =
+            engine.metrics.write.time(|| engine.submit(&self.state, Op::Delete { ids: column, hashes }));
+        self.noted(deleted)
+    }
+
+    /// The record of an id, if there is one.
+    pub fn get<'a>(&self, id: impl Into<IdRef<'a>>) -> Result<Option<Record>> {
+        self.readable()?;
+        let found = self.with_record(id.into(), |source, row| exec::record(&self.state, source, row));
+        self.noted(found)
+    }
+
+    /// The records of several ids, in their order.
+    pub fn get_many<'a, I: Into<IdRef<'a>>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Vec<Option<Record>>> {
+        ids.into_iter().map(|id| self.get(id)).collect()
+    }
+
+    /// Whether there is a record of this id.
+    pub fn contains<'a>(&self, id: impl Into<IdRef<'a>>) -> Result<bool> {
+        self.readable()?;
+        let found = self.with_record(id.into(), |_, _| Ok(()));
+        Ok(self.noted(found)?.is_some())
+    }
+
+    fn with_record<T>(&self, id: IdRef<'_>, read: impl FnOnce(&dyn RowSource, u32) -> Result<T>) -> Result<Option<T>> {
+        id.validate()?;
+        let encoded = id.encode();
+        let hash = crate::checksum::id_hash(&encoded, self.state.hash_seed);
+        let (version, at) = {
+            let guard = self.state.ids()?;
+            let version = self.state.version.load_full();
+            let at = guard.as_ref().map_or(Ok(None), |ids| find(ids, &version, hash, &encoded))?;
+            (version, at)
+        };
+        match at.and_then(|at| version.source(at)) {
+            Some((source, row)) => read(source, row).map(Some),
+            None => {
+                // With damaged segments left out, an id that is not found may have been in one of them.
+                match version.damaged.first() {
+                    Some(damage) => Err(Error::corrupt(
+                        "segments",
+                        0,
+                        format!("id {} is not in what is readable, and part is damaged ({damage})", show_id(Some(id))),
+                    )),
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+
+    /// Number of records.
+    pub fn count(&self) -> Result<u64> {
+        self.readable()?;
+        Ok(self.state.version.load().live_rows())
+    }
+
+    /// Every record of one consistent view, in storage order. Writes made meanwhile are not seen.
+    pub fn iterate(&self) -> Result<Records> {
+        self.readable()?;
+        Ok(Records {
+            collection: self.clone(),
+            version: self.state.version.load_full(),
+            part: 0,
+            rows: Vec::new().into_iter(),
+        })
+    }
+
+    /// The nearest records to one vector, exactly.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a vector that does not fit the schema or `k = 0`; `LimitExceeded` for `k + offset` over
+    /// [`MAX_K`]; `Corrupt` if data that the answer needs is damaged.
+    pub fn search<'v>(&self, vector: impl Into<Vectors<'v>>, options: &SearchOptions) -> Result<Hits> {
+        self.readable()?;
+        let mut vector = vector.into();
+        self.validate_search(&mut vector, Some(1), options)?;
+        let found = self.engine().metrics.search.time(|| {
+            let version = self.state.version.load_full();
+            exec::search(&self.state, &version, &vector, 0..1, options)
+        });
+        let mut found = self.noted(found)?;
+        Ok(found.pop().unwrap_or_default())
+    }
+
+    /// The nearest records to each of several vectors (row-major), on `threads` threads (0: one a core).
+    /// All queries see the same version.
+    ///
+    /// # Errors
+    /// As [`Collection::search`].
+    pub fn search_batch<'v>(
+        &self,
+        vectors: impl Into<Vectors<'v>>,
+        options: &SearchOptions,
+        threads: usize,
+    ) -> Result<Vec<Hits>> {
+        self.readable()?;
+        let mut vectors = vectors.into();
+        self.validate_search(&mut vectors, None, options)?;
+        let per_row = self.elements_per_row();
+        let rows = vectors.elements() / per_row;
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let version = self.state.version.load_full();
+        // Small groups share each read of memory and spread evenly over the threads.
+        let group = rows.div_ceil(threads.max(1)).clamp(1, BATCH_QUERIES);
+        let groups: Vec<_> = (0..rows).step_by(group).map(|start| start..(start + group).min(rows)).collect();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || -> Result<Vec<(usize, Vec<Hits>)>> {
+            let mut done = Vec::new();
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(range) = groups.get(i) else { return Ok(done) };
+                let engine = self.engine();
+                let found = engine
+                    .metrics
+                    .search
+                    .time(|| exec::search(&self.state, &version, &vectors, range.clone(), options))?;
+                done.push((i, found));
+            }
+        };
+        let done = std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..threads.min(groups.len())).map(|_| scope.spawn(work)).collect();
+            let mut done = vec![work()];
+            done.extend(helpers.into_iter().map(|h| {
+                h.join().unwrap_or_else(|_| Err(Error::Unusable("a search thread panicked".into())))
+            }));
+            done.into_iter().collect::<Result<Vec<_>>>()
+        });
+        let mut done: Vec<_> = self.noted(done)?.into_iter().flatten().collect();
+        done.sort_unstable_by_key(|(i, _)| *i);
+        Ok(done.into_iter().flat_map(|(_, hits)| hits).collect())
+    }
+
+    fn elements_per_row(&self) -> usize {
+        let schema = &self.state.schema;
+        if schema.element == crate::Element::Bits { schema.stride() } else { schema.dim }
+    }
+
+    fn validate_search(&self, vectors: &mut Vectors<'_>, rows: Option<usize>, options: &SearchOptions) -> Result<()> {
+        if options.k == 0 {
+            return Err(Error::invalid("k = 0 was given; ask for at least one hit"));
+        }
+        if options.k.checked_add(options.offset).is_none_or(|wanted| wanted > MAX_K) {
+            return Err(Error::LimitExceeded(format!(
+                "k = {} with offset = {} was given; together they may be {MAX_K}: use iterate to read everything",
+                options.k, options.offset
+            )));
+        }
+        if options.min_score.is_some_and(f32::is_nan) {
+            return Err(Error::invalid("min_score is NaN; give a number"));
+        }
+        check_vectors(vectors, &self.state.schema, rows, &IdColumn::default())
+    }
+
+    /// Moves everything written so far into segments; when it returns, it is durable there, in every mode.
+    pub fn flush(&self) -> Result<()> {
+        self.writable()?;
+        self.engine().flush()
+    }
+
+    /// Rewrites the collection so that nothing deleted or replaced is left in its files.
+    pub fn compact(&self) -> Result<()> {
+        self.writable()?;
+        self.noted(self.engine().compact_fully(&self.state))
+    }
+
+    /// Waits until background flushes and compactions have nothing left to do.
+    pub fn wait_idle(&self) -> Result<()> {
+        self.readable()?;
+        if self.engine().options.read_only { Ok(()) } else { self.engine().wait_idle() }
+    }
+
+    /// What the collection holds.
+    pub fn stats(&self) -> CollectionStats {
+        collection_stats(&self.state)
+    }
+}
+
+/// Most queries that share one pass over the data.
+const BATCH_QUERIES: usize = 16;
+
+pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
+    let version = state.version.load();
+    let memtables = &version.memtables;
+    CollectionStats {
+        name: state.name.clone(),
+        dim: state.schema.dim,
+        metric: state.schema.metric.name().into(),
+        element: state.schema.element.name().into(),
+        records: version.live_rows(),
+        deleted: version.segments.iter().map(|v| v.dead.len()).sum(),
+        segments: version.segments.len() as u64,
+        memtable_records: memtables.iter().map(|m| u64::from(m.rows()) - m.dead.len()).sum(),
+        memtable_bytes: version.memtable_bytes(),
+        id_index_bytes: state.id_memory.load(Ordering::Relaxed),
+    }
+}
+
+fn present(value: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(value.len() + 1);
+    stored.push(PRESENT);
+    stored.extend_from_slice(value);
+    stored
+}
+
+/// Refuses a batch that names an id twice; returns the rows in shard order.
+fn refuse_duplicates(ids: &IdColumn, hashes: &[u64]) -> Result<Vec<u32>> {
+    let mut order = by_shard(hashes);
+    let mut start = 0;
+    while start < order.len() {
+        let shard = crate::idmap::shard(hashes[order[start] as usize]);
+        let len = order[start..].partition_point(|row| crate::idmap::shard(hashes[*row as usize]) == shard);
+        let rows = &mut order[start..start + len];
+        rows.sort_unstable_by_key(|row| hashes[*row as usize]);
+        for (i, pair) in rows.windows(2).enumerate() {
+            if hashes[pair[0] as usize] != hashes[pair[1] as usize] {
+                continue;
+            }
+            let same = |row: &&u32| hashes[**row as usize] == hashes[pair[0] as usize];
+            let duplicate = rows[i + 1..].iter().take_while(same).find(|row| {
+                ids.encoded(**row as usize) == ids.encoded(pair[0] as usize)
+            });
+            if let Some(other) = duplicate {
+                let (a, b) = (pair[0].min(*other), pair[0].max(*other));
+                return Err(Error::invalid(format!(
+                    "id {} stands in records {a} and {b} of one batch; a batch may hold each id once: drop one of them",
+                    show_id(ids.get(a as usize))
+                )));
+            }
+        }
+        start += len;
+    }
+    Ok(order)
+}
+
+/// The rows of a batch on their way into a segment.
+struct BatchRows<'a> {
+    batch: &'a Batch<'a>,
+    vectors: &'a [u8],
+    hashes: &'a [u64],
+    stride: usize,
+}
+
+impl RowSource for BatchRows<'_> {
+    fn rows(&self) -> u32 {
+        self.hashes.len() as u32
+    }
+
+    fn hash(&self, row: u32) -> Result<u64> {
+        Ok(self.hashes[row as usize])
+    }
+
+    fn id(&self, row: u32) -> Result<&[u8]> {
+        Ok(self.batch.ids.encoded(row as usize))
+    }
+
+    fn vectors(&self, first: u32, count: u32) -> Result<&[u8]> {
+        let start = first as usize * self.stride;
+        Ok(&self.vectors[start..start + count as usize * self.stride])
+    }
+
+    fn metadata(&self, row: u32) -> Result<&[u8]> {
+        Ok(self.batch.metadata.as_ref().map_or(&[], |c| c.stored(row as usize)))
+    }
+
+    fn text(&self, row: u32) -> Result<&[u8]> {
+        Ok(self.batch.text.as_ref().map_or(&[], |c| c.stored(row as usize)))
+    }
+}
+
+/// Reads the records of one view, one after the other. Made by [`Collection::iterate`].
+#[derive(Debug)]
+pub struct Records {
+    collection: Collection,
+    version: Arc<Version>,
+    part: usize,
+    rows: std::vec::IntoIter<u32>,
+}
+
+impl Records {
+    fn read(&self, part: usize, row: u32) -> Result<Record> {
+        match self.version.parts().nth(part) {
+            Some(part) => exec::record(&self.collection.state, part.rows, row),
+            None => Err(Error::Unusable("the iterator ran past its view".into())),
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Result<Record>> {
+        loop {
+            if let Some(row) = self.rows.next() {
+                if let Err(e) = self.collection.engine().usable() {
+                    self.part = usize::MAX;
+                    self.rows = Vec::new().into_iter();
+                    return Some(Err(e));
+                }
+                let record = self.read(self.part - 1, row);
+                return Some(self.collection.noted(record));
+            }
+            let part = self.version.parts().nth(self.part)?;
+            self.rows = part.live_runs().into_iter().flatten().collect::<Vec<_>>().into_iter();
+            self.part = self.part.saturating_add(1);
+        }
+    }
+}
+
+/// For callers that hold owned ids.
+impl Collection {
+    /// As [`Collection::get_many`], for owned ids.
+    pub fn get_ids(&self, ids: &[Id]) -> Result<Vec<Option<Record>>> {
+        self.get_many(ids.iter().map(Id::as_ref))
+    }
 }

@@ -1,99 +1,461 @@
-//! STUB of the API; the real engine replaces this file.
-use crate::*;
+//! Opening a database, its collections, and what concerns it as a whole.
+
+use crate::check::CheckReport;
+use crate::collection::{Collection, collection_stats};
+use crate::copies::BackupReport;
+use crate::engine::{CollectionState, Engine};
+use crate::error::{Error, Result};
+use crate::manifest::{LOG_DIR, SEGMENT_DIR};
+use crate::metrics::Stats;
+use crate::schema::{MAX_COLLECTIONS, MAX_NAME_BYTES, Schema};
+use crate::storage::{MemStorage, RealStorage, Storage};
+use crate::version::Version;
+use crate::write::commit::new_memtable;
+use crate::write::flush::describe;
+use crate::write::recover;
+use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// When a write is acknowledged.
+/// When a write is acknowledged, that is, returns `Ok`. In every mode what a crash leaves is a prefix of the commits,
+/// and a batch is there whole or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// When it is on stable storage. 
+    /// When it is on stable storage: it survives a power cut.
     #[default]
     Commit,
-    /// When the operating system has it; it is on stable storage at most this much later.
+    /// When the operating system has it: it survives the death of the process at once, and a power cut after at most
+    /// this long.
     Interval(Duration),
-    /// As `Interval`, with no clock: on stable storage after the next `flush`.
+    /// When the operating system has it: it survives a power cut after the next `flush`.
     Manual,
 }
 
-/// How to open a database: `Options::new().durability(..).open(path)`.
+/// How to open a database: `Options::new().durability(Durability::Manual).open("library.omen")`.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// see methods
-    pub read_only: bool, pub degraded: bool, pub durability: Durability,
-    /// false: fail with NotFound where there is no database.
-    pub create: bool,
-    /// bytes of anonymous memory; None = a quarter of the cgroup's limit or the machine
-    pub memory_budget: Option<u64>,
-    /// bytes; default 64 MiB
-    pub log_cap: u64,
-    /// false: no background thread; flush/compaction happen only inside calls (deterministic; used by simulations)
-    pub background: bool,
-    /// false: read files into memory instead of mapping them
-    pub mmap: bool,
-    /// uuid seed for reproducible files (tests)
-    pub seed: Option<u64>,
+    pub(crate) read_only: bool,
+    pub(crate) degraded: bool,
+    pub(crate) create: bool,
+    pub(crate) durability: Durability,
+    pub(crate) memory_budget: Option<u64>,
+    pub(crate) log_cap: u64,
+    pub(crate) background: bool,
+    pub(crate) mmap: bool,
+    pub(crate) seed: Option<u64>,
+    bulk_bytes: Option<u64>,
+    mutant: Option<&'static str>,
 }
-impl Options {
-    pub fn new() -> Self { todo!() }
-    pub fn read_only(self, _: bool) -> Self { todo!() }
-    pub fn degraded(self, _: bool) -> Self { todo!() }
-    pub fn create(self, _: bool) -> Self { todo!() }
-    pub fn durability(self, _: Durability) -> Self { todo!() }
-    pub fn memory_budget(self, _bytes: u64) -> Self { todo!() }
-    pub fn log_cap(self, _bytes: u64) -> Self { todo!() }
-    pub fn background(self, _: bool) -> Self { todo!() }
-    pub fn mmap(self, _: bool) -> Self { todo!() }
-    pub fn seed(self, _: u64) -> Self { todo!() }
-    pub fn open(self, _path: impl AsRef<Path>) -> Result<Database> { todo!() }
-    /// over any storage (simulations)
-    pub fn open_on(self, _storage: Arc<dyn storage::Storage>) -> Result<Database> { todo!() }
-}
-/// An open database. Cheap to clone; all clones are one handle. Send + Sync.
-#[derive(Debug, Clone)]
-pub struct Database;
-impl Database {
-    pub fn open(_path: impl AsRef<Path>) -> Result<Self> { todo!() }
-    pub fn in_memory() -> Result<Self> { todo!() }
-    pub fn create_collection(&self, _name: &str, _schema: Schema) -> Result<Collection> { todo!() }
-    pub fn collection(&self, _name: &str) -> Result<Collection> { todo!() }
-    pub fn get_or_create_collection(&self, _name: &str, _schema: Schema) -> Result<Collection> { todo!() }
-    pub fn drop_collection(&self, _name: &str) -> Result<()> { todo!() }
-    pub fn collections(&self) -> Vec<String> { todo!() }
-    /// memtables -> segments, all durable
-    pub fn flush(&self) -> Result<()> { todo!() }
-    pub fn compact(&self) -> Result<()> { todo!() }
-    /// deep = every byte and every invariant; else manifest, names, lengths, footers
-    pub fn check(&self, _deep: bool) -> Result<CheckReport> { todo!() }
-    /// a consistent copy; dst must not exist
-    pub fn backup(&self, _dst: impl AsRef<Path>) -> Result<BackupReport> { todo!() }
-    pub fn stats(&self) -> Stats { todo!() }
-    /// what recovery found when this handle opened
-    pub fn recovery(&self) -> RecoveryReport { todo!() }
-    pub fn close(&self) -> Result<()> { todo!() }
-}
-pub fn verify_backup(_path: impl AsRef<Path>) -> Result<CheckReport> { todo!() }
-pub fn restore(_src: impl AsRef<Path>, _dst: impl AsRef<Path>) -> Result<CheckReport> { todo!() }
-pub fn salvage(_src: impl AsRef<Path>, _dst: impl AsRef<Path>) -> Result<SalvageReport> { todo!() }
 
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct CheckReport { pub files: u64, pub bytes: u64, pub records: u64, pub problems: Vec<String> }
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct BackupReport { pub files: u64, pub bytes: u64, pub records: u64 }
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct SalvageReport { pub collections: u64, pub records_saved: u64, pub records_lost: u64, pub problems: Vec<String> }
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct RecoveryReport { pub log_bytes: u64, pub frames: u64, pub records: u64, pub truncated_bytes: u64, pub micros: u64 }
-/// quantiles of one operation, microseconds
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct Latency { pub count: u64, pub p50_us: f64, pub p99_us: f64, pub max_us: f64 }
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct CollectionStats { pub name: String, pub dim: usize, pub metric: String, pub element: String, pub records: u64, pub deleted: u64, pub segments: u64, pub memtable_records: u64, pub memtable_bytes: u64 }
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct Stats {
-    pub path: String, pub records: u64, pub collections: Vec<CollectionStats>,
-    pub bytes_log: u64, pub bytes_data: u64, pub bytes_index: u64, pub bytes_text: u64, pub bytes_tombstones: u64, pub bytes_manifest: u64,
-    pub log_lag_bytes: u64, pub memory_used: u64, pub memory_budget: u64, pub damaged: Vec<String>,
-    pub write: Latency, pub search: Latency, pub fsync: Latency, pub flush: Latency, pub compaction: Latency,
+/// Smallest memory budget, bytes.
+const MIN_MEMORY_BUDGET: u64 = 16 << 20;
+/// Smallest cap of the log, bytes.
+const MIN_LOG_CAP: u64 = 1 << 10;
+/// A batch of this size goes straight into a segment.
+const BULK_BYTES: u64 = 4 << 20;
+/// The log grows by this much at a time.
+const LOG_CHUNK: u64 = 4 << 20;
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            read_only: false,
+            degraded: false,
+            create: true,
+            durability: Durability::Commit,
+            memory_budget: None,
+            log_cap: 64 << 20,
+            background: true,
+            mmap: true,
+            seed: None,
+            bulk_bytes: None,
+            mutant: None,
+        }
+    }
 }
-impl Stats { pub fn to_prometheus(&self) -> String { todo!() } }
+
+impl Options {
+    /// The defaults: read and write, durable on acknowledgement, made if missing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens for reading alone. Any number of readers may share a database, without a writer.
+    pub fn read_only(mut self, on: bool) -> Self {
+        self.read_only = on;
+        self
+    }
+
+    /// Opens a damaged database for reading what is whole (implies `read_only`). What is left out is listed in
+    /// [`Stats::damaged`]; searches then never claim to be complete, and `get` of an id that is not found is an error.
+    pub fn degraded(mut self, on: bool) -> Self {
+        self.degraded = on;
+        self.read_only |= on;
+        self
+    }
+
+    /// Whether to make a database where there is none (the default) or fail with `NotFound`.
+    pub fn create(mut self, on: bool) -> Self {
+        self.create = on;
+        self
+    }
+
+    /// When writes are acknowledged.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Bytes that memtables and id indexes may take, 16 MiB or more; the default is a quarter of what the control
+    /// group or the machine has. Writes wait for flushes to stay within it and are refused where that cannot help.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = Some(bytes);
+        self
+    }
+
+    /// Most bytes of log, which bounds the time of recovery; 64 MiB by default.
+    pub fn log_cap(mut self, bytes: u64) -> Self {
+        self.log_cap = bytes;
+        self
+    }
+
+    /// Whether a thread flushes and compacts (the default), or writers do so within their calls.
+    pub fn background(mut self, on: bool) -> Self {
+        self.background = on;
+        self
+    }
+
+    /// Whether files are mapped (the default) or read into memory whole. A mapped file that another program truncates
+    /// ends the process.
+    pub fn mmap(mut self, on: bool) -> Self {
+        self.mmap = on;
+        self
+    }
+
+    /// Makes a new database's identity reproducible, for tests: same calls and seed, same bytes.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Batches of this size go straight into a segment, for tests.
+    #[doc(hidden)]
+    pub fn bulk_bytes(mut self, bytes: u64) -> Self {
+        self.bulk_bytes = Some(bytes);
+        self
+    }
+
+    /// A deliberate defect, for tests of the tests; without effect in builds without debug assertions.
+    #[doc(hidden)]
+    pub fn mutant(mut self, name: &'static str) -> Self {
+        self.mutant = Some(name);
+        self
+    }
+
+    /// Opens the database in the directory `path`.
+    ///
+    /// # Errors
+    /// `Locked` if it is open elsewhere; `NotFound` if it is not there and may not be made; `Corrupt` if what
+    /// opening reads is damaged; `Unsupported` for a newer format.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
+        let path = path.as_ref().to_path_buf();
+        let storage: Arc<dyn Storage> =
+            if self.mmap { Arc::new(RealStorage::new(path)) } else { Arc::new(RealStorage::without_mmap(path)) };
+        self.open_on(storage)
+    }
+
+    /// Opens the database in any storage.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_on(self, storage: Arc<dyn Storage>) -> Result<Database> {
+        crate::mutant::activate(self.mutant);
+        if self.memory_budget.is_some_and(|bytes| bytes < MIN_MEMORY_BUDGET) {
+            return Err(Error::invalid(format!(
+                "a memory budget of {} bytes was given; the least is {MIN_MEMORY_BUDGET}",
+                self.memory_budget.unwrap_or_default()
+            )));
+        }
+        if self.log_cap < MIN_LOG_CAP {
+            return Err(Error::invalid(format!(
+                "a log cap of {} bytes was given; the least is {MIN_LOG_CAP}",
+                self.log_cap
+            )));
+        }
+        let opened = recover::open(&*storage, &self)?;
+        Ok(Database { handle: Arc::new(Handle(Engine::start(storage, self, opened))) })
+    }
+
+    /// Batches of this many bytes or more take the bulk path.
+    pub(crate) fn bulk_threshold(&self) -> u64 {
+        self.bulk_bytes.unwrap_or(BULK_BYTES).min(self.log_cap / 4)
+    }
+
+    pub(crate) fn log_chunk(&self) -> u64 {
+        LOG_CHUNK.min(self.log_cap / 16).max(256)
+    }
+}
+
+/// Closes the database when the last handle is dropped.
+#[derive(Debug)]
+pub(crate) struct Handle(pub(crate) Arc<Engine>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(e) = self.0.close() {
+            tracing::error!(error = %e, "close failed");
+        }
+    }
+}
+
+/// An open database. Cheap to clone; all clones are one handle, which closes when the last of them and of their
+/// collections is gone.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pub(crate) handle: Arc<Handle>,
+}
+
+impl Database {
+    /// Opens the database in the directory `path`, or makes it, with default [`Options`].
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    /// A database in memory, gone when it is closed.
+    ///
+    /// # Errors
+    /// None are expected.
+    pub fn in_memory() -> Result<Self> {
+        Options::new().open_on(Arc::new(MemStorage::new()))
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.handle.0
+    }
+
+    fn wrap(&self, state: Arc<CollectionState>) -> Collection {
+        Collection { handle: Arc::clone(&self.handle), state }
+    }
+
+    /// Makes a collection; durable when it returns.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `InvalidInput` for a bad name or schema.
+    pub fn create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
+        let engine = self.engine();
+        engine.writable()?;
+        validate_name(name)?;
+        schema.validate()?;
+        let _turn = engine.maintenance.lock();
+        let mut state = engine.state.lock();
+        let mut collections = engine.collections.load().as_ref().clone();
+        if collections.contains_key(name) {
+            return Err(Error::AlreadyExists(format!("collection {name:?}: open it, or choose another name")));
+        }
+        if collections.len() >= MAX_COLLECTIONS {
+            return Err(Error::LimitExceeded(format!("a database holds at most {MAX_COLLECTIONS} collections")));
+        }
+        engine.sync_log_in(&mut state)?;
+        let mut next = engine.next_manifest(&state);
+        let id = next.next_collection;
+        next.next_collection = id
+            .checked_add(1)
+            .ok_or_else(|| Error::LimitExceeded("the database has used up its collection numbers".into()))?;
+        let seed = crate::checksum::xxh3_128(&[&engine.uuid, &id.to_le_bytes()]) as u64;
+        let version = Version::new(new_memtable(&mut state.next_source));
+        let collection = Arc::new(CollectionState::new(id, name, schema, seed, version));
+        next.collections.push(describe(&collection));
+        engine.commit_manifest(&mut state, next)?;
+        collections.insert(name.to_owned(), Arc::clone(&collection));
+        engine.collections.store(Arc::new(collections));
+        Ok(self.wrap(collection))
+    }
+
+    /// An existing collection.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        self.engine().usable()?;
+        match self.engine().collections.load().get(name) {
+            Some(collection) => Ok(self.wrap(Arc::clone(collection))),
+            None => Err(Error::NotFound(format!("collection {name:?}; there are: {}", self.collections().join(", ")))),
+        }
+    }
+
+    /// An existing collection, or a new one.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it exists with another schema; else as [`Database::create_collection`].
+    pub fn get_or_create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
+        let existing = match self.collection(name) {
+            Err(Error::NotFound(_)) => match self.create_collection(name, schema.clone()) {
+                Err(Error::AlreadyExists(_)) => self.collection(name)?,
+                other => return other,
+            },
+            other => other?,
+        };
+        if *existing.schema() != schema {
+            return Err(Error::invalid(format!(
+                "collection {name:?} exists with {}; {} was asked for",
+                show_schema(existing.schema()),
+                show_schema(&schema)
+            )));
+        }
+        Ok(existing)
+    }
+
+    /// Deletes a collection and all its records; durable when it returns.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn drop_collection(&self, name: &str) -> Result<()> {
+        let engine = self.engine();
+        engine.writable()?;
+        let collection = self.collection(name)?.state;
+        let _turn = engine.maintenance.lock();
+        let mut state = engine.state.lock();
+        engine.sync_log_in(&mut state)?;
+        let mut next = engine.next_manifest(&state);
+        next.collections.retain(|c| c.id != collection.id);
+        engine.commit_manifest(&mut state, next)?;
+        collection.dropped.store(true, Ordering::Release);
+        let mut collections = engine.collections.load().as_ref().clone();
+        collections.retain(|_, c| c.id != collection.id);
+        engine.collections.store(Arc::new(collections));
+        Ok(())
+    }
+
+    /// The names of all collections, sorted.
+    pub fn collections(&self) -> Vec<String> {
+        self.engine().collections.load().keys().cloned().collect()
+    }
+
+    /// Moves everything written so far into segments; when it returns, it is durable there, in every mode.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`; what was acknowledged stays in the log.
+    pub fn flush(&self) -> Result<()> {
+        self.engine().writable()?;
+        self.engine().flush()
+    }
+
+    /// Rewrites every collection so that nothing deleted or replaced is left in the files.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`, `Corrupt`; the collections stay as they were.
+    pub fn compact(&self) -> Result<()> {
+        for name in self.collections() {
+            match self.collection(&name) {
+                Ok(collection) => collection.compact()?,
+                Err(Error::NotFound(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the files: names, lengths and footers; with `deep` every byte and every invariant.
+    /// What is wrong is in the report, not an error.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn check(&self, deep: bool) -> Result<CheckReport> {
+        self.engine().usable()?;
+        crate::check::check(self.engine(), deep)
+    }
+
+    /// Copies the database, as of now, into the new directory `destination`, durably.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is something at the destination; `Corrupt` if the source is damaged; `DiskFull`, `Io`.
+    pub fn backup(&self, destination: impl AsRef<Path>) -> Result<BackupReport> {
+        self.engine().usable()?;
+        crate::copies::backup(self.engine(), destination.as_ref())
+    }
+
+    /// What the database holds and how it has been doing.
+    pub fn stats(&self) -> Stats {
+        let engine = self.engine();
+        let collections: Vec<_> = engine.all_collections().iter().map(|c| collection_stats(c)).collect();
+        let mut stats = Stats {
+            path: engine.storage.describe(),
+            records: collections.iter().map(|c| c.records).sum(),
+            collections,
+            log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
+            memory_used: engine.memtable_bytes() + engine.id_memory(),
+            memory_budget: engine.memory_budget,
+            damaged: engine.damaged(),
+            background_error: engine.background_error(),
+            write: engine.metrics.write.latency(),
+            search: engine.metrics.search.latency(),
+            fsync: engine.metrics.fsync.latency(),
+            flush: engine.metrics.flush.latency(),
+            compaction: engine.metrics.compaction.latency(),
+            ..Stats::default()
+        };
+        for dir in ["", SEGMENT_DIR, LOG_DIR] {
+            // A directory that cannot be listed shows as empty here and as an error wherever it matters.
+            for entry in engine.storage.list(dir).unwrap_or_default() {
+                match entry.name.rsplit('.').next() {
+                    _ if entry.name.starts_with("MANIFEST-") => stats.bytes_manifest += entry.len,
+                    Some("log") => stats.bytes_log += entry.len,
+                    Some("data") => stats.bytes_data += entry.len,
+                    Some("index") => stats.bytes_index += entry.len,
+                    Some("text") => stats.bytes_text += entry.len,
+                    Some("tombstones") => stats.bytes_tombstones += entry.len,
+                    _ => {}
+                }
+            }
+        }
+        stats
+    }
+
+    /// What recovery found when this handle opened.
+    pub fn recovery(&self) -> RecoveryReport {
+        self.engine().recovery.clone()
+    }
+
+    /// Makes everything written durable and ends the handle; every later call on it or its collections is refused.
+    /// Dropping the last handle does the same, but cannot report an error.
+    ///
+    /// # Errors
+    /// `Indeterminate` if the log could not be sealed.
+    pub fn close(&self) -> Result<()> {
+        self.engine().close()
+    }
+}
+
+/// What recovery did at open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RecoveryReport {
+    /// Bytes of log that were replayed.
+    pub log_bytes: u64,
+    /// Frames that were replayed.
+    pub frames: u64,
+    /// Records written by those frames.
+    pub records: u64,
+    /// Bytes of unacknowledged tail that were cut off.
+    pub truncated_bytes: u64,
+    /// How long opening took, microseconds.
+    pub micros: u64,
+}
+
+fn validate_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        return Err(Error::invalid(format!(
+            "collection name {:?} was given; a name has 1 to {MAX_NAME_BYTES} bytes and no control characters",
+            name.chars().take(64).collect::<String>()
+        )));
+    }
+    Ok(())
+}
+
+fn show_schema(schema: &Schema) -> String {
+    format!("dim {}, {}, {}", schema.dim, schema.element.name(), schema.metric.name())
+}

@@ -4,6 +4,18 @@
 //! Nothing is durable before [`File::sync_data`] (a file's bytes and length) and [`Storage::sync_dir`]
 //! (names: creations, renames, removals) have returned.
 
+#[cfg(test)]
+mod conformance;
+mod locks;
+mod mem;
+mod mmap;
+mod real;
+#[doc(hidden)]
+pub mod sim;
+
+pub use mem::MemStorage;
+pub use real::RealStorage;
+
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -58,6 +70,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn lock(&self, path: &str, kind: LockKind, note: &str) -> io::Result<Box<dyn LockGuard>>;
     /// The whole of an immutable file, mapped or in memory.
     fn map(&self, path: &str) -> io::Result<Bytes>;
+    /// Whether calls from several threads at once gain anything; a simulation wants one order of calls.
+    fn parallel(&self) -> bool {
+        false
+    }
     /// Where the database is, for messages.
     fn describe(&self) -> String;
 }

@@ -1,0 +1,501 @@
+//! The state that all handles of one open database share, and the worker that flushes and compacts behind them.
+
+use crate::database::{Durability, Options, RecoveryReport};
+use crate::error::{Error, Result};
+use crate::idmap::{IdMap, Location};
+use crate::manifest::Manifest;
+use crate::metrics::Metrics;
+use crate::schema::Schema;
+use crate::storage::{LockGuard, Storage};
+use crate::version::Version;
+use crate::wal::LogWriter;
+use crate::write::commit::CommitQueue;
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// While bulk writes keep coming, compaction waits until there are this many segments.
+const BUSY_SEGMENTS: usize = 64;
+/// A bulk write this recent counts as "keep coming".
+const BUSY: Duration = Duration::from_millis(150);
+
+/// One collection of an open database.
+#[derive(Debug)]
+pub(crate) struct CollectionState {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) schema: Schema,
+    pub(crate) hash_seed: u64,
+    /// What readers see. Swapped only under `ids`' write lock.
+    pub(crate) version: ArcSwap<Version>,
+    /// Where each id is; loaded at the first need. Agrees with `version` whenever it is unlocked.
+    ids: RwLock<Option<IdMap>>,
+    pub(crate) id_memory: AtomicU64,
+    pub(crate) dropped: AtomicBool,
+}
+
+impl CollectionState {
+    pub(crate) fn new(id: u32, name: &str, schema: Schema, hash_seed: u64, version: Version) -> Self {
+        CollectionState {
+            id,
+            name: name.to_owned(),
+            schema,
+            hash_seed,
+            version: ArcSwap::from_pointee(version),
+            ids: RwLock::new(None),
+            id_memory: AtomicU64::new(0),
+            dropped: AtomicBool::new(false),
+        }
+    }
+
+    /// The id index for reading, loaded if need be.
+    pub(crate) fn ids(&self) -> Result<RwLockReadGuard<'_, Option<IdMap>>> {
+        let guard = self.ids.read();
+        if guard.is_some() {
+            return Ok(guard);
+        }
+        drop(guard);
+        Ok(RwLockWriteGuard::downgrade(self.ids_mut()?))
+    }
+
+    /// The id index for changing, loaded if need be.
+    pub(crate) fn ids_mut(&self) -> Result<RwLockWriteGuard<'_, Option<IdMap>>> {
+        let mut guard = self.ids.write();
+        if guard.is_none() {
+            let map = load_ids(&self.version.load())?;
+            self.id_memory.store(map.memory(), Ordering::Relaxed);
+            *guard = Some(map);
+        }
+        Ok(guard)
+    }
+}
+
+/// Fills an id index from a version. Segments whose ids cannot be read are an error, except in a degraded version,
+/// where they are left out.
+fn load_ids(version: &Version) -> Result<IdMap> {
+    let mut map = IdMap::with_capacity(version.live_rows() as usize);
+    let degraded = !version.damaged.is_empty();
+    for view in &version.segments {
+        let hashes = match view.segment.hashes() {
+            Ok(hashes) => hashes,
+            Err(_) if degraded => continue,
+            Err(e) => return Err(e),
+        };
+        let source = view.segment.id_number();
+        for row in crate::idmap::by_shard(&hashes) {
+            if !view.dead.contains(row) {
+                map.insert(hashes[row as usize], Location { source, row });
+            }
+        }
+    }
+    for part in version.parts().skip(version.segments.len()) {
+        for row in part.live_runs().into_iter().flatten() {
+            map.insert(part.rows.hash(row)?, part.location(row));
+        }
+    }
+    Ok(map)
+}
+
+/// What only a committer may touch.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The last committed manifest.
+    pub(crate) manifest: Manifest,
+    /// The log that takes new frames; made at the first write.
+    pub(crate) log: Option<LogWriter>,
+    pub(crate) next_generation: u64,
+    /// Sealed or recovered logs that no manifest has made superfluous yet: generation and bytes.
+    pub(crate) old_logs: Vec<(u64, u64)>,
+    /// The last frame applied.
+    pub(crate) seq: u64,
+    /// The last frame known to be on stable storage.
+    pub(crate) durable_seq: u64,
+    pub(crate) next_source: u32,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    flush: bool,
+    compact: bool,
+    stop: bool,
+    running: bool,
+    /// Rounds of work finished.
+    rounds: u64,
+    error: Option<Error>,
+    last_bulk: Option<Instant>,
+}
+
+/// The shared heart of one open database.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) options: Options,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) state: Mutex<State>,
+    pub(crate) queue: CommitQueue,
+    pub(crate) collections: ArcSwap<BTreeMap<String, Arc<CollectionState>>>,
+    pub(crate) next_segment: AtomicU32,
+    pub(crate) next_manifest: AtomicU64,
+    /// Held by a flush, a compaction or a backup: they exclude each other.
+    pub(crate) maintenance: Mutex<()>,
+    pub(crate) metrics: Metrics,
+    pub(crate) recovery: RecoveryReport,
+    /// Bytes of all logs that a recovery would replay.
+    pub(crate) log_bytes: AtomicU64,
+    pub(crate) memory_budget: u64,
+    damaged: Mutex<Vec<String>>,
+    pid: u32,
+    closed: AtomicBool,
+    poison: OnceLock<String>,
+    lock: Mutex<Option<Box<dyn LockGuard>>>,
+    work: Mutex<Work>,
+    wake: Condvar,
+    worker: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What recovery hands over.
+pub(crate) struct Opened {
+    pub(crate) uuid: [u8; 16],
+    pub(crate) state: State,
+    pub(crate) collections: BTreeMap<String, Arc<CollectionState>>,
+    pub(crate) recovery: RecoveryReport,
+    pub(crate) lock: Box<dyn LockGuard>,
+    pub(crate) damaged: Vec<String>,
+}
+
+impl Engine {
+    pub(crate) fn start(storage: Arc<dyn Storage>, options: Options, opened: Opened) -> Arc<Engine> {
+        let log_bytes = opened.state.old_logs.iter().map(|(_, bytes)| bytes).sum();
+        let memory_budget = options.memory_budget.unwrap_or_else(default_memory_budget);
+        let engine = Arc::new(Engine {
+            storage,
+            uuid: opened.uuid,
+            next_segment: AtomicU32::new(opened.state.manifest.next_segment),
+            next_manifest: AtomicU64::new(opened.state.manifest.number + 1),
+            state: Mutex::new(opened.state),
+            queue: CommitQueue::default(),
+            collections: ArcSwap::from_pointee(opened.collections),
+            maintenance: Mutex::new(()),
+            metrics: Metrics::default(),
+            recovery: opened.recovery,
+            log_bytes: AtomicU64::new(log_bytes),
+            memory_budget,
+            damaged: Mutex::new(opened.damaged),
+            pid: std::process::id(),
+            closed: AtomicBool::new(false),
+            poison: OnceLock::new(),
+            lock: Mutex::new(Some(opened.lock)),
+            work: Mutex::new(Work::default()),
+            wake: Condvar::new(),
+            worker: Mutex::new(None),
+            options,
+        });
+        if engine.options.background && !engine.options.read_only {
+            let shared = Arc::clone(&engine);
+            // Without a thread the same work is done inside the calls that need it.
+            let spawned = std::thread::Builder::new().name("omendb-worker".into()).spawn(move || shared.run_worker());
+            *engine.worker.lock() = spawned.ok();
+            if engine.over_flush_threshold() {
+                engine.request_flush();
+            }
+        }
+        engine
+    }
+
+    /// Refuses every call on a closed or forked handle.
+    pub(crate) fn usable(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Unusable("the database is closed: open it again".into()));
+        }
+        if std::process::id() != self.pid {
+            return Err(Error::Unusable(format!(
+                "this process ({}) inherited the database through a fork of process {}: open it in the child instead",
+                std::process::id(),
+                self.pid
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses writes on a handle that cannot write.
+    pub(crate) fn writable(&self) -> Result<()> {
+        self.usable()?;
+        if self.options.read_only {
+            return Err(Error::Unusable("the database is open read-only: open it for writing".into()));
+        }
+        self.not_poisoned()
+    }
+
+    pub(crate) fn not_poisoned(&self) -> Result<()> {
+        match self.poison.get() {
+            Some(why) => Err(Error::Unusable(format!(
+                "an earlier write could not be made durable ({why}): close the database and open it again to see what is stored"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops all further writes; the caller reports the outcome as unknown.
+    pub(crate) fn poison(&self, why: &str) -> Error {
+        tracing::error!(why, "a sync failed; the handle takes no more writes");
+        let _ = self.poison.set(why.to_owned());
+        Error::Indeterminate(why.to_owned())
+    }
+
+    /// Poisons the handle if the error says that an outcome is unknown.
+    pub(crate) fn poison_if_indeterminate(&self, error: Error) -> Error {
+        match error {
+            Error::Indeterminate(why) => self.poison(&why),
+            other => other,
+        }
+    }
+
+    pub(crate) fn note_damage(&self, error: &Error) {
+        if let Error::Corrupt { file, offset, what } = error {
+            let line = format!("{file} at byte {offset}: {what}");
+            let mut damaged = self.damaged.lock();
+            if damaged.len() < 1000 && !damaged.contains(&line) {
+                tracing::error!(%line, "damage found");
+                damaged.push(line);
+            }
+        }
+    }
+
+    pub(crate) fn damaged(&self) -> Vec<String> {
+        self.damaged.lock().clone()
+    }
+
+    pub(crate) fn background_error(&self) -> Option<String> {
+        self.work.lock().error.as_ref().map(Error::to_string)
+    }
+
+    /// The open collections, by name.
+    pub(crate) fn all_collections(&self) -> Vec<Arc<CollectionState>> {
+        self.collections.load().values().cloned().collect()
+    }
+
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.collections.load().values().map(|c| c.version.load().memtable_bytes()).sum()
+    }
+
+    pub(crate) fn id_memory(&self) -> u64 {
+        self.collections.load().values().map(|c| c.id_memory.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The log is flushed into segments once it holds this much; the cap leaves room for writes that come meanwhile.
+    pub(crate) fn over_flush_threshold(&self) -> bool {
+        self.log_bytes.load(Ordering::Relaxed) >= self.options.log_cap / 4
+            || self.memtable_bytes() >= self.memory_budget / 4
+    }
+
+    /// Waits until `bytes` more fit below the log's cap and the memory budget, flushing if need be.
+    pub(crate) fn admit(&self, bytes: u64, rows: u64) -> Result<()> {
+        // An entry of the id index takes 13 bytes at a load between 7/16 and 7/8.
+        let ids = self.id_memory() + rows * 20;
+        if ids > self.memory_budget / 4 * 3 {
+            return Err(Error::LimitExceeded(format!(
+                "the id index would need {ids} bytes of a memory budget of {} bytes: raise the budget or split the data over several databases",
+                self.memory_budget
+            )));
+        }
+        for _ in 0..8 {
+            let log = self.log_bytes.load(Ordering::Relaxed) + bytes;
+            let memory = self.memtable_bytes() + bytes + ids;
+            if log <= self.options.log_cap && memory <= self.memory_budget {
+                return Ok(());
+            }
+            self.flush_and_wait()?;
+        }
+        Err(Error::LimitExceeded(format!(
+            "a write of {bytes} bytes does not fit into a log of {} bytes and a memory budget of {} bytes: write smaller batches or raise them",
+            self.options.log_cap, self.memory_budget
+        )))
+    }
+
+    /// After a commit: starts or does the flush that is due.
+    pub(crate) fn after_commit(&self) {
+        if self.over_flush_threshold() {
+            if self.has_worker() {
+                self.request_flush();
+            } else if let Err(e) = self.flush() {
+                // The write itself is acknowledged; the failure shows in stats and stops writers at the cap.
+                self.work.lock().error = Some(e);
+            }
+        }
+    }
+
+    fn has_worker(&self) -> bool {
+        self.options.background && self.worker.lock().is_some()
+    }
+
+    fn request_flush(&self) {
+        self.work.lock().flush = true;
+        self.wake.notify_all();
+    }
+
+    pub(crate) fn request_compaction(&self, after_bulk: bool) {
+        let mut work = self.work.lock();
+        work.compact = true;
+        if after_bulk {
+            work.last_bulk = Some(Instant::now());
+        }
+        drop(work);
+        self.wake.notify_all();
+    }
+
+    fn flush_and_wait(&self) -> Result<()> {
+        if !self.has_worker() {
+            return self.flush();
+        }
+        let mut work = self.work.lock();
+        work.flush = true;
+        let target = work.rounds + if work.running { 2 } else { 1 };
+        self.wake.notify_all();
+        while work.rounds < target && !work.stop {
+            self.wake.wait(&mut work);
+        }
+        match work.error.clone() {
+            Some(e) => Err(e),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the worker has nothing left to do; without a worker, does what there is.
+    pub(crate) fn wait_idle(&self) -> Result<()> {
+        if !self.has_worker() {
+            while self.compact_once()? {}
+            return Ok(());
+        }
+        let mut work = self.work.lock();
+        work.last_bulk = None;
+        work.compact = true;
+        self.wake.notify_all();
+        while (work.flush || work.compact || work.running) && !work.stop {
+            self.wake.wait(&mut work);
+        }
+        work.error.clone().map_or(Ok(()), Err)
+    }
+
+    fn run_worker(&self) {
+        let tick = match self.options.durability {
+            Durability::Interval(every) => every.max(Duration::from_millis(1)),
+            _ => Duration::from_secs(3600),
+        };
+        loop {
+            let mut work = self.work.lock();
+            if !(work.flush || work.compact || work.stop) {
+                self.wake.wait_for(&mut work, tick);
+            }
+            if work.stop {
+                return;
+            }
+            let busy = work.last_bulk.is_some_and(|at| at.elapsed() < BUSY);
+            let (flush, compact) = (std::mem::take(&mut work.flush), work.compact);
+            work.running = true;
+            drop(work);
+            let mut result = Ok(());
+            if matches!(self.options.durability, Durability::Interval(_)) {
+                result = self.sync_log();
+            }
+            if flush && result.is_ok() {
+                result = self.flush();
+            }
+            let mut compact_again = false;
+            if (compact || flush) && result.is_ok() {
+                compact_again = busy && self.most_segments() < BUSY_SEGMENTS;
+                if !compact_again {
+                    match self.compact_once() {
+                        Ok(more) => compact_again = more,
+                        Err(e) => result = Err(e),
+                    }
+                }
+            }
+            let mut work = self.work.lock();
+            work.compact = compact_again || (work.compact && !compact);
+            work.running = false;
+            work.rounds += 1;
+            if let Err(e) = &result {
+                tracing::error!(error = %e, "background work failed");
+                work.compact = false;
+            }
+            if result.is_err() || flush || compact {
+                work.error = result.err();
+            }
+            self.wake.notify_all();
+            if compact_again && busy {
+                self.wake.wait_for(&mut work, BUSY / 3);
+            }
+        }
+    }
+
+    fn most_segments(&self) -> usize {
+        self.collections.load().values().map(|c| c.version.load().segments.len()).max().unwrap_or(0)
+    }
+
+    /// Ends the handle: no call succeeds after it; everything written is durable; the lock is free.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        if std::process::id() != self.pid {
+            // The parent owns the files and the worker.
+            return Ok(());
+        }
+        self.work.lock().stop = true;
+        self.wake.notify_all();
+        let worker = self.worker.lock().take();
+        if let Some(worker) = worker
+            && worker.thread().id() != std::thread::current().id()
+            && worker.join().is_err()
+        {
+            tracing::error!("the background worker panicked");
+        }
+        let sealed = self.seal_log();
+        *self.lock.lock() = None;
+        sealed
+    }
+
+    fn seal_log(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let Some(log) = state.log.take() else { return Ok(()) };
+        if self.poison.get().is_some() {
+            return Ok(());
+        }
+        let next = state.seq + 1;
+        log.seal(next).map(|_| ()).map_err(|e| self.poison(&format!("the log could not be sealed: {e}")))
+    }
+
+    /// Makes every applied frame durable.
+    pub(crate) fn sync_log(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        self.sync_log_in(&mut state)
+    }
+
+    pub(crate) fn sync_log_in(&self, state: &mut State) -> Result<()> {
+        if state.durable_seq == state.seq {
+            return Ok(());
+        }
+        self.not_poisoned()?;
+        if let Some(log) = &state.log {
+            self.metrics.fsync.time(|| log.sync()).map_err(|e| self.poison(&format!("sync of the log: {e}")))?;
+        }
+        state.durable_seq = state.seq;
+        Ok(())
+    }
+}
+
+/// A quarter of what the control group or the machine allows; at least 256 MiB.
+fn default_memory_budget() -> u64 {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|info| {
+        let line = info.lines().find(|l| l.starts_with("MemTotal:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+    });
+    let group =
+        number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let total = machine.unwrap_or(4 << 30).min(group.unwrap_or(u64::MAX));
+    (total / 4).max(256 << 20)
+}

@@ -1,0 +1,155 @@
+//! Runs searches over one version: every part is scanned, the best candidates are merged, their fields fetched.
+
+use crate::distance::Prepared;
+use crate::engine::CollectionState;
+use crate::error::Result;
+use crate::idmap::Location;
+use crate::ids::decode;
+use crate::index::flat::{Block, scan_batch};
+use crate::query::topk::{Candidate, TopK};
+use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
+use crate::segment::RowSource;
+use crate::version::{Part, Version};
+
+/// Rows are verified and scanned in stretches of this many bytes.
+const STRETCH_BYTES: usize = 1 << 20;
+
+fn pack(at: Location) -> u64 {
+    u64::from(at.source) << 32 | u64::from(at.row)
+}
+
+fn unpack(row: u64) -> Location {
+    Location { source: (row >> 32) as u32, row: row as u32 }
+}
+
+/// Searches for rows `first..first + count` of validated `queries`.
+pub(crate) fn search(
+    collection: &CollectionState,
+    version: &Version,
+    queries: &Vectors<'_>,
+    range: std::ops::Range<usize>,
+    options: &SearchOptions,
+) -> Result<Vec<Hits>> {
+    let prepared: Vec<Prepared> =
+        range.map(|row| Prepared::new(&collection.schema, queries, row)).collect();
+    let wanted = options.k + options.offset;
+    let mut tops = vec![TopK::new(wanted); prepared.len()];
+    let mut skipped = false;
+    for part in version.parts() {
+        match scan_part(&part, &prepared, &mut tops) {
+            Ok(()) => {}
+            // A degraded version answers from what is whole, and says that it may not be complete.
+            Err(_) if !version.damaged.is_empty() => skipped = true,
+            Err(e) => return Err(e),
+        }
+    }
+    let whole = !skipped && version.damaged.is_empty();
+    tops.into_iter().map(|top| finish(collection, version, top, options, whole)).collect()
+}
+
+fn scan_part(part: &Part<'_>, queries: &[Prepared], tops: &mut [TopK]) -> Result<()> {
+    let Some(first) = queries.first() else { return Ok(()) };
+    let stretch = (STRETCH_BYTES / first.stride()).next_multiple_of(64).max(64) as u32;
+    let rows = part.rows.rows();
+    let mut words = Vec::new();
+    for start in (0..rows).step_by(stretch as usize) {
+        let count = stretch.min(rows - start);
+        let runs = part.live_runs_in(start..start + count);
+        if runs.is_empty() {
+            continue;
+        }
+        let all = runs.len() == 1 && runs[0] == (start..start + count);
+        if !all {
+            words.clear();
+            words.resize((count as usize).div_ceil(64), 0u64);
+            for row in runs.into_iter().flatten() {
+                let bit = (row - start) as usize;
+                words[bit / 64] |= 1 << (bit % 64);
+            }
+        }
+        let block = Block {
+            rows: part.rows.vectors(start, count)?,
+            live: (!all).then_some(&words),
+            first_row: pack(part.location(start)),
+        };
+        scan_batch(queries, block, tops);
+    }
+    Ok(())
+}
+
+fn finish(
+    collection: &CollectionState,
+    version: &Version,
+    top: TopK,
+    options: &SearchOptions,
+    whole: bool,
+) -> Result<Hits> {
+    let metric = collection.schema.metric;
+    let found = top.into_sorted();
+    let good = |c: &Candidate| options.min_score.is_none_or(|min| metric.score(c.key) >= min);
+    let mut hits = Vec::with_capacity(options.k.min(found.len()));
+    for candidate in found.iter().filter(|c| good(c)) {
+        hits.push(hit(collection, version, *candidate, options.include)?);
+    }
+    hits.sort_by(|a, b| a.distance.total_cmp(&b.distance).then_with(|| a.id.cmp(&b.id)));
+    hits.drain(..options.offset.min(hits.len()));
+    let complete = whole && hits.len() < options.k;
+    Ok(Hits { hits, complete })
+}
+
+fn hit(collection: &CollectionState, version: &Version, candidate: Candidate, include: Include) -> Result<Hit> {
+    let at = unpack(candidate.row);
+    let Some((source, row)) = version.source(at) else {
+        return Err(crate::error::Error::Unusable("a candidate is not in the version it was found in".into()));
+    };
+    let fields = fields(collection, source, row, include)?;
+    Ok(Hit {
+        id: fields.id,
+        distance: candidate.key,
+        score: collection.schema.metric.score(candidate.key),
+        vector: fields.vector,
+        metadata: fields.metadata,
+        text: fields.text,
+    })
+}
+
+struct Fields {
+    id: crate::ids::Id,
+    vector: Option<Vector>,
+    metadata: Option<serde_json::Value>,
+    text: Option<String>,
+}
+
+/// Reads one row's fields.
+fn fields(collection: &CollectionState, source: &dyn RowSource, row: u32, include: Include) -> Result<Fields> {
+    let damaged = |what: &str| crate::error::Error::corrupt("record", u64::from(row), what);
+    let id = decode(source.id(row)?).ok_or_else(|| damaged("an id does not decode"))?.to_owned();
+    let vector = match include.vector {
+        true => Some(Vector::from_le_bytes(collection.schema.element, source.vectors(row, 1)?)),
+        false => None,
+    };
+    let metadata = match (include.metadata, source.metadata(row)?.split_first()) {
+        (true, Some((_, json))) => {
+            Some(serde_json::from_slice(json).map_err(|_| damaged("metadata is not JSON"))?)
+        }
+        _ => None,
+    };
+    let text = match (include.text, source.text(row)?.split_first()) {
+        (true, Some((_, text))) => {
+            Some(std::str::from_utf8(text).map_err(|_| damaged("text is not UTF-8"))?.to_owned())
+        }
+        _ => None,
+    };
+    Ok(Fields { id, vector, metadata, text })
+}
+
+/// Reads one whole record.
+pub(crate) fn record(collection: &CollectionState, source: &dyn RowSource, row: u32) -> Result<Record> {
+    let fields = fields(collection, source, row, Include::ALL)?;
+    Ok(Record {
+        id: fields.id,
+        vector: fields.vector.unwrap_or(Vector::F32(Vec::new())),
+        metadata: fields.metadata,
+        text: fields.text,
+    })
+}

@@ -1,0 +1,217 @@
+//! Reads a segment: nothing is handed out before the block it lies in has been verified.
+
+use super::RowSource;
+use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema};
+use crate::checksum::crc32c;
+use crate::codec::{u32_at, u64_at};
+use crate::error::{Error, Result};
+use crate::manifest::{CollectionEntry, SegmentEntry, hex};
+use crate::storage::{Bytes, Storage};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An open segment. Immutable and shared.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) entry: SegmentEntry,
+    path: String,
+    bytes: Bytes,
+    footer: Footer,
+    stride: usize,
+    /// One bit a block: set once its checksum has been seen to match.
+    verified: Vec<AtomicU64>,
+}
+
+impl Segment {
+    /// Opens the segment that a manifest names, checking length, header and footer.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        collection: &CollectionEntry,
+        uuid: &[u8; 16],
+    ) -> Result<Segment> {
+        let path = entry.data_path();
+        let bytes = storage.map(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
+            _ => Error::io("open", &path, &e),
+        })?;
+        if bytes.len() as u64 != entry.bytes {
+            let what = format!("the file has {} bytes; the manifest says {}", bytes.len(), entry.bytes);
+            return Err(Error::corrupt(&path, entry.bytes.min(bytes.len() as u64), what));
+        }
+        let (footer, hash) = Footer::decode(&bytes, &path)?;
+        if hex(hash) != entry.footer || footer.rows != entry.rows {
+            return Err(Error::corrupt(&path, footer.body, "the footer is not the one that the manifest names"));
+        }
+        let segment = Segment::assemble(entry.clone(), path, bytes, footer, collection.schema.stride())?;
+        let header = segment.header()?;
+        if header.uuid != *uuid || header.segment != entry.id || header.collection != collection.id {
+            return Err(Error::corrupt(&segment.path, 0, "the segment belongs elsewhere"));
+        }
+        Ok(segment)
+    }
+
+    /// Opens a segment by itself, for salvage: its own footer and schema section are the only authority.
+    pub(crate) fn open_alone(storage: &dyn Storage, path: &str) -> Result<(Segment, SegmentSchema)> {
+        let bytes = storage.map(path).map_err(|e| Error::io("open", path, &e))?;
+        let (footer, hash) = Footer::decode(&bytes, path)?;
+        let entry = SegmentEntry {
+            id: 0,
+            rows: footer.rows,
+            seq: 0,
+            bytes: bytes.len() as u64,
+            footer: hex(hash),
+            tombstones: None,
+        };
+        let mut segment = Segment::assemble(entry, path.to_owned(), bytes, footer, 0)?;
+        let (offset, json) = segment.section_bytes(SectionKind::Schema)?;
+        let schema: SegmentSchema = serde_json::from_slice(json)
+            .map_err(|e| Error::corrupt(path, offset, format!("the schema section does not parse: {e}")))?;
+        schema.schema.validate().map_err(|e| Error::corrupt(path, offset, e.to_string()))?;
+        segment.stride = schema.schema.stride();
+        let header = segment.header()?;
+        (segment.entry.id, segment.entry.seq) = (header.segment, header.seq);
+        if !segment.footer.check_sizes(segment.stride) {
+            return Err(Error::corrupt(path, segment.footer.body, "the sections do not fit the schema"));
+        }
+        Ok((segment, schema))
+    }
+
+    fn assemble(entry: SegmentEntry, path: String, bytes: Bytes, footer: Footer, stride: usize) -> Result<Segment> {
+        if stride > 0 && !footer.check_sizes(stride) {
+            return Err(Error::corrupt(&path, footer.body, "the sections do not fit the schema"));
+        }
+        let words = footer.crcs.len().div_ceil(64);
+        let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Ok(Segment { entry, path, bytes, footer, stride, verified })
+    }
+
+    fn header(&self) -> Result<Header> {
+        Header::decode(self.range(0, HEADER_BYTES)?, &self.path)
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn id_number(&self) -> u32 {
+        self.entry.id
+    }
+
+    /// The bytes at `offset`, after verifying every block they touch.
+    fn range(&self, offset: u64, len: u64) -> Result<&[u8]> {
+        let end = offset.checked_add(len).filter(|end| *end <= self.footer.body);
+        let Some(end) = end else {
+            return Err(Error::corrupt(&self.path, offset, "a range beyond the file's body is referred to"));
+        };
+        if len > 0 {
+            for block in offset / BLOCK_BYTES..=(end - 1) / BLOCK_BYTES {
+                self.verify(block)?;
+            }
+        }
+        Ok(&self.bytes[offset as usize..end as usize])
+    }
+
+    fn verify(&self, block: u64) -> Result<()> {
+        let (word, bit) = ((block / 64) as usize, 1u64 << (block % 64));
+        if self.verified[word].load(Ordering::Relaxed) & bit != 0 {
+            return Ok(());
+        }
+        let start = block * BLOCK_BYTES;
+        let end = (start + BLOCK_BYTES).min(self.footer.body);
+        let matches = crc32c(&[&self.bytes[start as usize..end as usize]]) == self.footer.crcs[block as usize];
+        if !matches && !crate::mutant::active("ignore-block-checksum") {
+            tracing::error!(file = %self.path, offset = start, "block checksum does not match");
+            return Err(Error::corrupt(&self.path, start, "the block's checksum does not match"));
+        }
+        self.verified[word].fetch_or(bit, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Verifies every byte of the body, whether read before or not.
+    pub(crate) fn verify_all(&self) -> Result<()> {
+        for word in &self.verified {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.range(0, self.footer.body).map(|_| ())
+    }
+
+    /// Checks what checksums cannot: that the offsets rise and end where the data ends, and that ids decode and hash.
+    pub(crate) fn check_structure(&self, hash_seed: u64) -> Result<()> {
+        for row in 0..self.rows() {
+            let id = self.id(row)?;
+            let valid = crate::ids::decode(id).is_some() && crate::checksum::id_hash(id, hash_seed) == self.hash(row)?;
+            if !valid {
+                let at = self.footer.section(SectionKind::Ids).offset;
+                return Err(Error::corrupt(&self.path, at, format!("the id of row {row} does not decode or hash")));
+            }
+            self.metadata(row)?;
+            self.text(row)?;
+        }
+        Ok(())
+    }
+
+    fn section_bytes(&self, kind: SectionKind) -> Result<(u64, &[u8])> {
+        let Section { offset, len } = self.footer.section(kind);
+        Ok((offset, self.range(offset, len)?))
+    }
+
+    /// The id hashes of all rows.
+    pub(crate) fn hashes(&self) -> Result<Vec<u64>> {
+        let (_, bytes) = self.section_bytes(SectionKind::IdHashes)?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|c| u64::from_le_bytes(*c)).collect())
+    }
+
+    /// Element `row` of an array of ends, and the one before it (0 for the first).
+    fn ends(&self, section: Section, width: u64, row: u32) -> Result<(u64, u64)> {
+        let row = u64::from(row);
+        let first = row.saturating_sub(1);
+        let bytes = self.range(section.offset + first * width, (row - first + 1) * width)?;
+        let at = |i| if width == 4 { u32_at(bytes, i).map(u64::from) } else { u64_at(bytes, i) };
+        let pair = if row == 0 { at(0).map(|end| (0, end)) } else { at(0).zip(at(1)) };
+        pair.filter(|(start, end)| start <= end)
+            .ok_or_else(|| Error::corrupt(&self.path, section.offset + first * width, "the offsets do not rise"))
+    }
+
+    fn variable(&self, ends: SectionKind, data: SectionKind, width: u64, row: u32) -> Result<&[u8]> {
+        let ends = self.footer.section(ends);
+        if ends.len == 0 {
+            return Ok(&[]);
+        }
+        let data = self.footer.section(data);
+        let (start, end) = self.ends(ends, width, row)?;
+        if end > data.len {
+            return Err(Error::corrupt(&self.path, ends.offset, "an offset points beyond its section"));
+        }
+        self.range(data.offset + start, end - start)
+    }
+}
+
+impl RowSource for Segment {
+    fn rows(&self) -> u32 {
+        self.entry.rows
+    }
+
+    fn hash(&self, row: u32) -> Result<u64> {
+        let section = self.footer.section(SectionKind::IdHashes);
+        let at = section.offset + u64::from(row) * 8;
+        u64_at(self.range(at, 8)?, 0).ok_or_else(|| Error::corrupt(&self.path, at, "the id hash is cut off"))
+    }
+
+    fn id(&self, row: u32) -> Result<&[u8]> {
+        self.variable(SectionKind::IdEnds, SectionKind::Ids, 4, row)
+    }
+
+    fn vectors(&self, first: u32, count: u32) -> Result<&[u8]> {
+        let section = self.footer.section(SectionKind::Vectors);
+        let stride = self.stride as u64;
+        self.range(section.offset + u64::from(first) * stride, u64::from(count) * stride)
+    }
+
+    fn metadata(&self, row: u32) -> Result<&[u8]> {
+        self.variable(SectionKind::MetadataEnds, SectionKind::Metadata, 8, row)
+    }
+
+    fn text(&self, row: u32) -> Result<&[u8]> {
+        self.variable(SectionKind::TextEnds, SectionKind::Text, 8, row)
+    }
+}

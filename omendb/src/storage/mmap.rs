@@ -1,0 +1,26 @@
+//! Read-only mappings of immutable files. The only unsafe code of the storage layer.
+
+use super::Bytes;
+use std::fs::File;
+use std::io;
+
+/// Maps the whole of `file`, whose length is taken here and checked against the mapping.
+pub(super) fn map_file(file: &File) -> io::Result<Bytes> {
+    let len = file.metadata()?.len();
+    if len == 0 {
+        // An empty mapping is an error to the operating system, not to us.
+        return Ok(Bytes::new(Vec::new()));
+    }
+    let size = usize::try_from(len).map_err(|_| {
+        io::Error::new(io::ErrorKind::OutOfMemory, format!("a file of {len} bytes does not fit the address space"))
+    })?;
+    // SAFETY: the mapping is read-only and private to this process. The engine maps only immutable files (it never
+    // writes to, truncates or reuses one after its manifest names it) while it holds the database's lock; a removed
+    // file's pages stay valid until the mapping is dropped. Another program that truncates the file breaks this
+    // promise, which the documentation says, and `RealStorage::without_mmap` is the way round it.
+    let map = unsafe { memmap2::MmapOptions::new().len(size).map(file)? };
+    if file.metadata()?.len() != len {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file's length changed while it was mapped"));
+    }
+    Ok(Bytes::new(map))
+}

@@ -1,0 +1,97 @@
+//! Compaction: the live rows of several segments become one new segment, and the inputs go.
+
+use crate::engine::{CollectionState, Engine};
+use crate::error::Result;
+use crate::segment::RowSource;
+use crate::version::{Part, SegmentView, Version};
+use crate::write::install::Edit;
+use std::sync::Arc;
+
+/// Segments of like size that make a compaction worth while.
+const FANOUT: usize = 8;
+/// Most bytes of vectors in one compacted segment.
+const MAX_SEGMENT_BYTES: u64 = 8 << 30;
+/// A segment with more dead rows than this share is rewritten.
+const DEAD_SHARE: f64 = 0.3;
+
+impl Engine {
+    /// Does the most useful compaction, if one is due; true if another may be.
+    pub(crate) fn compact_once(&self) -> Result<bool> {
+        for collection in self.all_collections() {
+            let _turn = self.maintenance.lock();
+            let version = Version::clone(&collection.version.load());
+            if let Some(inputs) = pick(&version, collection.schema.stride() as u64) {
+                self.compact_segments(&collection, &version, &inputs)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Rewrites a collection so that no deleted or replaced record is left in its files.
+    pub(crate) fn compact_fully(&self, collection: &Arc<CollectionState>) -> Result<()> {
+        let _turn = self.maintenance.lock();
+        self.flush_in_turn()?;
+        let version = Version::clone(&collection.version.load());
+        let stride = collection.schema.stride() as u64;
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        for view in &version.segments {
+            let size = u64::from(view.segment.rows()) * stride;
+            if bytes + size > MAX_SEGMENT_BYTES && !group.is_empty() {
+                self.compact_group(collection, &version, &std::mem::take(&mut group))?;
+                bytes = 0;
+            }
+            bytes += size;
+            group.push(view.segment.id_number());
+        }
+        self.compact_group(collection, &version, &group)
+    }
+
+    fn compact_group(&self, collection: &Arc<CollectionState>, version: &Version, group: &[u32]) -> Result<()> {
+        let clean = |id: &u32| version.segment(*id).is_none_or(|v| v.dead.is_empty());
+        if group.is_empty() || (group.len() == 1 && clean(&group[0])) {
+            return Ok(());
+        }
+        self.compact_segments(collection, version, group)
+    }
+
+    fn compact_segments(&self, collection: &Arc<CollectionState>, version: &Version, inputs: &[u32]) -> Result<()> {
+        self.not_poisoned()?;
+        let start = std::time::Instant::now();
+        let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
+        let seq = version.segments.iter().filter(chosen).map(|v| v.segment.entry.seq).max().unwrap_or(0);
+        let parts: Vec<Part<'_>> = version.parts().filter(|p| inputs.contains(&p.source)).collect();
+        let output = self.write_output(collection, &parts, seq).inspect_err(|e| self.note_damage(e))?;
+        let rows = output.as_ref().map_or(0, |o| o.origins.len());
+        let edits = [Edit { collection: Arc::clone(collection), inputs: inputs.to_vec(), output }];
+        self.install(&mut self.state.lock(), &edits, None).inspect_err(|_| self.discard(&edits))?;
+        self.metrics.compaction.record(start.elapsed());
+        let micros = start.elapsed().as_micros() as u64;
+        tracing::info!(collection = %collection.name, segments = inputs.len(), rows, micros, "compacted");
+        Ok(())
+    }
+}
+
+/// The segments to merge next: a run of like size, or one that is mostly dead.
+fn pick(version: &Version, stride: u64) -> Option<Vec<u32>> {
+    let mut by_size: Vec<(u64, u32)> = version
+        .segments
+        .iter()
+        .map(|v| ((u64::from(v.segment.rows()) - v.dead.len()) * stride.max(16), v.segment.id_number()))
+        .collect();
+    by_size.sort_unstable();
+    // The smallest window of FANOUT segments whose largest is within a factor of FANOUT of its smallest.
+    for window in by_size.windows(FANOUT) {
+        let (smallest, largest) = (window[0].0.max(1 << 20), window[FANOUT - 1].0);
+        let total: u64 = window.iter().map(|(size, _)| size).sum();
+        if largest <= smallest * FANOUT as u64 && total <= MAX_SEGMENT_BYTES {
+            return Some(window.iter().map(|(_, id)| *id).collect());
+        }
+    }
+    let mostly_dead = version.segments.iter().find(|v| {
+        let rows = f64::from(v.segment.rows());
+        v.dead.len() as f64 > rows * DEAD_SHARE && rows > 0.0
+    });
+    mostly_dead.map(|v| vec![v.segment.id_number()])
+}

@@ -1,0 +1,8 @@
+//! How records become durable: one verb a file.
+
+pub(crate) mod commit;
+pub(crate) mod compact;
+pub(crate) mod flush;
+pub(crate) mod install;
+pub(crate) mod payload;
+pub(crate) mod recover;

@@ -1,0 +1,165 @@
+//! The test programmes notice deliberate defects. A programme that passes a broken database proves nothing.
+//!
+//! Defects of the storage (a sync that does nothing, a rename made durable before the bytes, ...) stand for an engine
+//! that forgets or misorders a call; defects of the engine are switched on by name. Each must be noticed by the
+//! programme named beside it.
+
+mod common;
+
+use common::explore::{Effort, explore};
+use common::flips::golden;
+use common::generate::{self, Mix};
+use common::model::Step;
+use common::{Setup, conclude, faults, parallel, programs};
+use omendb::storage::sim::{Fault, FaultKind, Mutant, SimFs};
+
+const EFFORT: Effort = Effort { exhaustive: 4, random: 4, recovery_every: 4, first_only: true };
+
+fn workloads() -> Vec<(&'static str, Vec<Step>)> {
+    generate::named()
+}
+
+/// Crashes every workload until one shows a violation; its message.
+fn crash_notices(setup: Setup, mutant: Option<Mutant>) -> Option<String> {
+    workloads()
+        .iter()
+        .find_map(|(name, steps)| explore(name, setup, mutant, steps, EFFORT).violations.into_iter().next())
+}
+
+#[test]
+fn defects_of_the_storage_are_noticed_by_crash_states() {
+    let mutants = [
+        Mutant::SkipSync { path: "" },
+        Mutant::SkipSync { path: "wal/" },
+        Mutant::SkipSync { path: "segments/" },
+        Mutant::SkipSync { path: "MANIFEST" },
+        Mutant::SkipDirSync { path: "" },
+        Mutant::SkipDirSync { path: "wal" },
+        Mutant::SkipDirSync { path: "segments" },
+        Mutant::RenameBeforeSync { path: "MANIFEST" },
+        Mutant::RemoveBeforeDirSync { path: "wal/" },
+        Mutant::RemoveBeforeDirSync { path: "segments/" },
+        Mutant::RemoveBeforeDirSync { path: "MANIFEST" },
+        Mutant::LoseWrite { path: "wal/", nth: 2 },
+        Mutant::LoseWrite { path: "segments/", nth: 1 },
+        Mutant::LoseWrite { path: "MANIFEST", nth: 1 },
+        Mutant::MisdirectWrite { path: "wal/", nth: 2 },
+        Mutant::MisdirectWrite { path: "segments/", nth: 1 },
+    ];
+    let noticed = parallel(&mutants, |m| crash_notices(Setup::new(1), Some(*m)));
+    let mut missed = Vec::new();
+    for (mutant, noticed) in mutants.iter().zip(noticed) {
+        match noticed {
+            Some(message) => println!("{mutant:?} noticed: {}", message.lines().next().unwrap_or_default()),
+            None => missed.push(format!("{mutant:?} was not noticed")),
+        }
+    }
+    assert_eq!(crash_notices(Setup::new(1), None), None, "the sound storage must pass");
+    conclude(&format!("storage mutants: {} of {} noticed", mutants.len() - missed.len(), mutants.len()), &missed);
+}
+
+#[test]
+fn each_single_forgotten_sync_is_noticed() {
+    let mut missed = Vec::new();
+    let mut total = 0;
+    for (name, steps) in workloads() {
+        // The last sync of a workload without an acknowledgement after it (a close) may be one too many.
+        let nths: Vec<u64> = (0..syncs(&steps)).collect();
+        total += nths.len();
+        let found = parallel(&nths, |nth| {
+            let mutant = Mutant::SkipNthSync { path: "", nth: *nth };
+            explore(name, Setup::new(1), Some(mutant), &steps, EFFORT).violations.len()
+        });
+        missed.extend(nths.iter().zip(found).filter(|(_, n)| *n == 0).map(|(nth, _)| format!("{name}: sync {nth}")));
+    }
+    println!("forgotten syncs: {} of {total} noticed; not noticed: {missed:?}", total - missed.len());
+    // A sync that no crash can miss is superfluous, not wrong; most must matter, or the programme is blind.
+    assert!(missed.len() * 4 <= total, "{} of {total} forgotten syncs were not noticed", missed.len());
+}
+
+/// Syncs of files that a workload makes.
+fn syncs(steps: &[Step]) -> u64 {
+    let fs = SimFs::new();
+    fs.set_mutant(Some(Mutant::SkipNthSync { path: "", nth: u64::MAX - 1 }));
+    let setup = Setup::new(1);
+    let mut db = setup.open(&fs).expect("an empty disk opens");
+    for step in steps {
+        let _ = common::model::perform(&db, step);
+        if *step == Step::Reopen {
+            drop(db);
+            db = setup.open(&fs).expect("a closed database opens");
+        }
+    }
+    fs.mutant_hits()
+}
+
+/// The programme that must notice a defect of the engine.
+#[derive(Debug, Clone, Copy)]
+enum Programme {
+    CrashStates,
+    NthFault,
+    Model,
+    BitFlips,
+}
+
+/// Defects that `Options::mutant` switches on.
+const ENGINE_MUTANTS: &[(&str, Programme)] = &[
+    ("ack-before-sync", Programme::CrashStates),
+    ("drop-log-before-manifest", Programme::CrashStates),
+    ("remove-inputs-before-manifest", Programme::CrashStates),
+    ("ignore-failed-sync", Programme::NthFault),
+    ("forget-deletes-in-compaction", Programme::Model),
+    ("ignore-log-checksum", Programme::BitFlips),
+    ("ignore-block-checksum", Programme::BitFlips),
+    ("ignore-manifest-checksum", Programme::BitFlips),
+];
+
+fn notices(programme: Programme, setup: Setup) -> Option<String> {
+    match programme {
+        Programme::CrashStates => crash_notices(setup, None),
+        Programme::NthFault => workloads().into_iter().find_map(|(_, steps)| {
+            let fault =
+                |at, readable| Fault { readable_after_failed_sync: readable, ..Fault::once(at, FaultKind::Eio) };
+            (0..400)
+                .find_map(|at| [false, true].into_iter().find_map(|r| faults::run(setup, &steps, fault(at, r)).err()))
+        }),
+        Programme::Model => (0..60).find_map(|seed| {
+            let mix = Mix { steps: 40, all_schemas: true, bulk_rows: 32, ids: 12, reopen: true };
+            let run = || programs::run(Setup { seed, ..setup }, &mix);
+            match (run(), run()) {
+                (Err(message), _) | (_, Err(message)) => Some(message),
+                (Ok(a), Ok(b)) if a.0 != b.0 => Some("two runs differ".to_owned()),
+                _ => None,
+            }
+        }),
+        Programme::BitFlips => {
+            workloads().into_iter().filter(|(_, s)| s.last() != Some(&Step::Close)).find_map(|(_, s)| {
+                let steps: Vec<Step> = s.into_iter().filter(|s| *s != Step::Reopen).collect();
+                let golden = golden("mutant", setup, &steps, true).ok()?;
+                golden.fs.files().into_iter().find_map(|(path, bytes)| {
+                    (0..bytes.len() as u64).step_by(3).find_map(|offset| {
+                        golden.judge(&|fs| fs.damage(&path, offset, 0x10).expect("the file is there")).err()
+                    })
+                })
+            })
+        }
+    }
+}
+
+#[test]
+fn defects_of_the_engine_are_noticed() {
+    let found = parallel(ENGINE_MUTANTS, |(name, programme)| {
+        notices(*programme, Setup { mutant: Some(name), ..Setup::new(2) })
+    });
+    let mut missed = Vec::new();
+    for ((name, programme), found) in ENGINE_MUTANTS.iter().zip(found) {
+        match found {
+            Some(message) => {
+                println!("{name} noticed by {programme:?}: {}", message.lines().next().unwrap_or_default())
+            }
+            None => missed.push(format!("{name} was not noticed by {programme:?}")),
+        }
+    }
+    let count = ENGINE_MUTANTS.len();
+    conclude(&format!("engine mutants: {} of {count} noticed", count - missed.len()), &missed);
+}
