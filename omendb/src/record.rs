@@ -370,18 +370,13 @@ pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Op
     let finite = "every element must be finite: drop or repair the record";
     match vectors {
         Vectors::F32(v) => {
-            // One sum of x * 0 a row is NaN exactly when some element is not finite, and vectorises.
-            for (row, x) in v.chunks_exact(per_row).enumerate() {
-                let mut nan = [0f32; 16];
-                let (chunks, rest) = x.as_chunks::<16>();
-                for c in chunks {
-                    for i in 0..16 {
-                        nan[i] += c[i] * 0.0;
-                    }
-                }
-                if nan.iter().chain(rest.iter()).any(|x| !x.is_finite()) {
-                    return bad(row, "holds NaN or infinity", finite);
-                }
+            // A NaN compares false too, so one vectorised pass finds every element that is not a usable number.
+            if !v.iter().fold(true, |all, x| all & (x.abs() <= MAX_ABS)) {
+                let i = v.iter().position(|x| !(x.abs() <= MAX_ABS)).unwrap_or(0);
+                return match v[i].is_finite() {
+                    true => bad(i / per_row, &format!("holds {}", v[i]), "beyond 1e15 distances overflow: scale the vectors"),
+                    false => bad(i / per_row, "holds NaN or infinity", finite),
+                };
             }
         }
         Vectors::F16(v) => {
@@ -416,12 +411,6 @@ pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Op
         };
         if let Some(row) = zero {
             return bad(row, "is zero (its norm is below 1e-15)", fix);
-        }
-    }
-    if let Vectors::F32(v) = vectors {
-        // |x|^2 and every pairwise distance must stay finite in f32.
-        if let Some(i) = v.iter().position(|x| x.abs() > MAX_ABS) {
-            return bad(i / per_row, &format!("holds {}", v[i]), "elements beyond 1e15 overflow the distance: scale the vectors");
         }
     }
     Ok(())

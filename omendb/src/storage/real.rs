@@ -45,7 +45,15 @@ impl RealStorage {
 
 impl Storage for RealStorage {
     fn create_dir(&self, path: &str) -> io::Result<()> {
-        fs::create_dir_all(self.resolve(path)?)
+        let path = self.resolve(path)?;
+        let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+        fs::create_dir_all(&path)?;
+        for made in missing {
+            // The new directory's own name must survive a power cut too.
+            let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Box<dyn File>> {
