@@ -122,4 +122,3 @@ fn check_ids(collection: &CollectionState) -> Result<()> {
     }
     Ok(())
 }
-

@@ -3,6 +3,7 @@
 use crate::database::Handle;
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::idmap::by_shard;
 use crate::ids::{Id, IdColumn, IdRef};
 use crate::memtable::{Block, hash_ids};
@@ -180,10 +181,13 @@ impl Collection {
         if column.is_empty() {
             return Ok(0);
         }
-        let hashes = hash_ids(&column, self.state.hash_seed);
+        self.submit_delete(column, None)
+    }
+
+    fn submit_delete(&self, ids: IdColumn, filter: Option<Filter>) -> Result<usize> {
+        let hashes = hash_ids(&ids, self.state.hash_seed);
         let engine = self.engine();
-        let deleted =
-            engine.metrics.write.time(|| engine.submit(&self.state, Op::Delete { ids: column, hashes }));
+        let deleted = engine.metrics.write.time(|| engine.submit(&self.state, Op::Delete { ids, hashes, filter }));
         self.noted(deleted)
     }
 
@@ -238,12 +242,50 @@ impl Collection {
         Ok(self.state.version.load().live_rows())
     }
 
+    /// Number of records whose metadata passes a filter.
+    pub fn count_matching(&self, filter: &Filter) -> Result<u64> {
+        self.readable()?;
+        let version = self.state.version.load_full();
+        let counted = version.parts().map(|part| part.live_matching(filter).map(|rows| rows.len())).sum();
+        self.noted(counted)
+    }
+
+    /// Deletes the records whose metadata passes a filter, and still does when the deletion is committed; returns how
+    /// many. Records written meanwhile are left alone.
+    pub fn delete_matching(&self, filter: &Filter) -> Result<usize> {
+        self.writable()?;
+        let version = self.state.version.load_full();
+        let mut deleted = 0;
+        for part in version.parts() {
+            let rows: Vec<u32> = self.noted(part.live_matching(filter))?.into_iter().collect();
+            for rows in rows.chunks(DELETE_ROWS) {
+                let mut ids = IdColumn::default();
+                for row in rows {
+                    ids.bytes.extend_from_slice(self.noted(part.rows.id(*row))?);
+                    ids.ends.push(ids.bytes.len() as u32);
+                }
+                deleted += self.submit_delete(ids, Some(filter.clone()))?;
+            }
+        }
+        Ok(deleted)
+    }
+
     /// Every record of one consistent view, in storage order. Writes made meanwhile are not seen.
     pub fn iterate(&self) -> Result<Records> {
+        self.records(None)
+    }
+
+    /// As [`Collection::iterate`], the records whose metadata passes a filter.
+    pub fn iterate_matching(&self, filter: &Filter) -> Result<Records> {
+        self.records(Some(filter.clone()))
+    }
+
+    fn records(&self, filter: Option<Filter>) -> Result<Records> {
         self.readable()?;
         Ok(Records {
             collection: self.clone(),
             version: self.state.version.load_full(),
+            filter,
             part: 0,
             rows: Vec::new().into_iter(),
         })
@@ -307,9 +349,11 @@ impl Collection {
         let done = std::thread::scope(|scope| {
             let helpers: Vec<_> = (1..threads.min(groups.len())).map(|_| scope.spawn(work)).collect();
             let mut done = vec![work()];
-            done.extend(helpers.into_iter().map(|h| {
-                h.join().unwrap_or_else(|_| Err(Error::Unusable("a search thread panicked".into())))
-            }));
+            done.extend(
+                helpers
+                    .into_iter()
+                    .map(|h| h.join().unwrap_or_else(|_| Err(Error::Unusable("a search thread panicked".into())))),
+            );
             done.into_iter().collect::<Result<Vec<_>>>()
         });
         let mut done: Vec<_> = self.noted(done)?.into_iter().flatten().collect();
@@ -362,6 +406,8 @@ impl Collection {
     }
 }
 
+/// Most records of one commit of a deletion by filter.
+const DELETE_ROWS: usize = 100_000;
 /// Most queries that share one pass over the data.
 const BATCH_QUERIES: usize = 16;
 
@@ -376,6 +422,7 @@ pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
         records: version.live_rows(),
         deleted: version.segments.iter().map(|v| v.dead.len()).sum(),
         segments: version.segments.len() as u64,
+        filter_columns_bytes: version.segments.iter().map(|v| v.segment.columns_memory()).sum(),
         memtable_records: memtables.iter().map(|m| u64::from(m.rows()) - m.dead.len()).sum(),
         memtable_bytes: version.memtable_bytes(),
         id_index_bytes: state.id_memory.load(Ordering::Relaxed),
@@ -403,9 +450,10 @@ fn refuse_duplicates(ids: &IdColumn, hashes: &[u64]) -> Result<Vec<u32>> {
                 continue;
             }
             let same = |row: &&u32| hashes[**row as usize] == hashes[pair[0] as usize];
-            let duplicate = rows[i + 1..].iter().take_while(same).find(|row| {
-                ids.encoded(**row as usize) == ids.encoded(pair[0] as usize)
-            });
+            let duplicate = rows[i + 1..]
+                .iter()
+                .take_while(same)
+                .find(|row| ids.encoded(**row as usize) == ids.encoded(pair[0] as usize));
             if let Some(other) = duplicate {
                 let (a, b) = (pair[0].min(*other), pair[0].max(*other));
                 return Err(Error::invalid(format!(
@@ -459,6 +507,7 @@ impl RowSource for BatchRows<'_> {
 pub struct Records {
     collection: Collection,
     version: Arc<Version>,
+    filter: Option<Filter>,
     part: usize,
     rows: std::vec::IntoIter<u32>,
 }
@@ -487,8 +536,16 @@ impl Iterator for Records {
                 return Some(self.collection.noted(record));
             }
             let part = self.version.parts().nth(self.part)?;
-            self.rows = part.live_runs().into_iter().flatten().collect::<Vec<_>>().into_iter();
+            let rows = match &self.filter {
+                None => Ok(part.live_runs().into_iter().flatten().collect()),
+                Some(filter) => part.live_matching(filter).map(|rows| rows.into_iter().collect::<Vec<_>>()),
+            };
+            drop(part);
             self.part = self.part.saturating_add(1);
+            match self.collection.noted(rows) {
+                Ok(rows) => self.rows = rows.into_iter(),
+                Err(e) => return Some(Err(e)),
+            }
         }
     }
 }

@@ -502,8 +502,7 @@ fn default_memory_budget() -> u64 {
         let line = info.lines().find(|l| l.starts_with("MemTotal:"))?;
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
     });
-    let group =
-        number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let group = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     let total = machine.unwrap_or(4 << 30).min(group.unwrap_or(u64::MAX));
     (total / 4).max(256 << 20)
 }

@@ -117,6 +117,8 @@ pub struct CollectionStats {
     pub memtable_bytes: u64,
     /// Memory of the id index, bytes; 0 until the first `get` or write.
     pub id_index_bytes: u64,
+    /// Memory of the metadata columns that filters use, bytes; 0 until the first filter.
+    pub filter_columns_bytes: u64,
 }
 
 /// What a database holds and how it has been doing since this handle opened.
@@ -194,7 +196,8 @@ impl Stats {
         gauge("memory_used_bytes", "Memory of memtables and id indexes.", &[(String::new(), self.memory_used as f64)]);
         gauge("memory_budget_bytes", "Budget for it.", &[(String::new(), self.memory_budget as f64)]);
         gauge("damaged_files", "Files seen to be damaged.", &[(String::new(), self.damaged.len() as f64)]);
-        let _ = writeln!(out, "# HELP omendb_latency_seconds Latency by operation.\n# TYPE omendb_latency_seconds summary");
+        let _ =
+            writeln!(out, "# HELP omendb_latency_seconds Latency by operation.\n# TYPE omendb_latency_seconds summary");
         let operations = [
             ("write", &self.write),
             ("search", &self.search),

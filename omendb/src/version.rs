@@ -1,6 +1,7 @@
 //! What a reader sees: one immutable view of a collection, swapped whole at each commit.
 
 use crate::error::Result;
+use crate::filter::Filter;
 use crate::idmap::{Location, MEMTABLE};
 use crate::memtable::{Block, Memtable};
 use crate::segment::RowSource;
@@ -58,6 +59,16 @@ impl Part<'_> {
             runs.push(next..range.end);
         }
         runs
+    }
+
+    /// The live rows (numbered within the part) that pass a filter.
+    pub(crate) fn live_matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
+        let mut rows = self.rows.matching(filter)?;
+        let dead = self.dead.range(self.start..self.start + self.rows.rows());
+        dead.for_each(|row| {
+            rows.remove(row - self.start);
+        });
+        Ok(rows)
     }
 
     pub(crate) fn location(&self, row: u32) -> Location {

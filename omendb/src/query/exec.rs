@@ -3,6 +3,7 @@
 use crate::distance::Prepared;
 use crate::engine::CollectionState;
 use crate::error::Result;
+use crate::filter::Filter;
 use crate::idmap::Location;
 use crate::ids::decode;
 use crate::index::flat::{Block, scan_batch};
@@ -30,13 +31,12 @@ pub(crate) fn search(
     range: std::ops::Range<usize>,
     options: &SearchOptions,
 ) -> Result<Vec<Hits>> {
-    let prepared: Vec<Prepared> =
-        range.map(|row| Prepared::new(&collection.schema, queries, row)).collect();
+    let prepared: Vec<Prepared> = range.map(|row| Prepared::new(&collection.schema, queries, row)).collect();
     let wanted = options.k + options.offset;
     let mut tops = vec![TopK::new(wanted); prepared.len()];
     let mut skipped = false;
     for part in version.parts() {
-        match scan_part(&part, &prepared, &mut tops) {
+        match scan_part(&part, &prepared, options.filter.as_ref(), &mut tops) {
             Ok(()) => {}
             // A degraded version answers from what is whole, and says that it may not be complete.
             Err(_) if !version.damaged.is_empty() => skipped = true,
@@ -47,26 +47,37 @@ pub(crate) fn search(
     tops.into_iter().map(|top| finish(collection, version, top, options, whole)).collect()
 }
 
-fn scan_part(part: &Part<'_>, queries: &[Prepared], tops: &mut [TopK]) -> Result<()> {
+fn scan_part(part: &Part<'_>, queries: &[Prepared], filter: Option<&Filter>, tops: &mut [TopK]) -> Result<()> {
     let Some(first) = queries.first() else { return Ok(()) };
+    let matching = filter.map(|filter| part.live_matching(filter)).transpose()?;
     let stretch = (STRETCH_BYTES / first.stride()).next_multiple_of(64).max(64) as u32;
     let rows = part.rows.rows();
     let mut words = Vec::new();
     for start in (0..rows).step_by(stretch as usize) {
         let count = stretch.min(rows - start);
-        let runs = part.live_runs_in(start..start + count);
-        if runs.is_empty() {
-            continue;
-        }
-        let all = runs.len() == 1 && runs[0] == (start..start + count);
-        if !all {
-            words.clear();
-            words.resize((count as usize).div_ceil(64), 0u64);
-            for row in runs.into_iter().flatten() {
-                let bit = (row - start) as usize;
-                words[bit / 64] |= 1 << (bit % 64);
+        words.clear();
+        words.resize((count as usize).div_ceil(64), 0u64);
+        let mut set = |row: u32| words[((row - start) / 64) as usize] |= 1 << ((row - start) % 64);
+        let all = match &matching {
+            Some(matching) => {
+                if matching.range_cardinality(start..start + count) == 0 {
+                    continue;
+                }
+                matching.range(start..start + count).for_each(&mut set);
+                false
             }
-        }
+            None => {
+                let runs = part.live_runs_in(start..start + count);
+                if runs.is_empty() {
+                    continue;
+                }
+                let all = runs[0] == (start..start + count);
+                if !all {
+                    runs.into_iter().flatten().for_each(&mut set);
+                }
+                all
+            }
+        };
         let block = Block {
             rows: part.rows.vectors(start, count)?,
             live: (!all).then_some(&words),
@@ -129,9 +140,7 @@ fn fields(collection: &CollectionState, source: &dyn RowSource, row: u32, includ
         false => None,
     };
     let metadata = match (include.metadata, source.metadata(row)?.split_first()) {
-        (true, Some((_, json))) => {
-            Some(serde_json::from_slice(json).map_err(|_| damaged("metadata is not JSON"))?)
-        }
+        (true, Some((_, json))) => Some(serde_json::from_slice(json).map_err(|_| damaged("metadata is not JSON"))?),
         _ => None,
     };
     let text = match (include.text, source.text(row)?.split_first()) {

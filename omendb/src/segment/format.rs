@@ -118,12 +118,15 @@ impl Header {
         let mut r = Reader::new(bytes);
         let fields = (|| {
             let head = (r.take(8)?, r.u16()?, r.u16()?, r.u32()?);
-            Some((head, Header { uuid: r.uuid()?, segment: r.u32()?, collection: r.u32()?, rows: r.u64()?, seq: r.u64()? }))
+            Some((
+                head,
+                Header { uuid: r.uuid()?, segment: r.u32()?, collection: r.u32()?, rows: r.u64()?, seq: r.u64()? },
+            ))
         })();
         match fields {
-            Some(((magic, major, _, _), _)) if magic == MAGIC && major != FORMAT_MAJOR => Err(Error::Unsupported(
-                format!("{path} has format version {major}; this version reads {FORMAT_MAJOR}"),
-            )),
+            Some(((magic, major, _, _), _)) if magic == MAGIC && major != FORMAT_MAJOR => {
+                Err(Error::Unsupported(format!("{path} has format version {major}; this version reads {FORMAT_MAJOR}")))
+            }
             Some(((magic, _, _, _), header)) if magic == MAGIC => Ok(header),
             _ => Err(Error::corrupt(path, 0, "not a segment: the magic is wrong")),
         }
@@ -224,7 +227,8 @@ impl Footer {
     pub(crate) fn check_sizes(&self, stride: usize) -> bool {
         let rows = u64::from(self.rows);
         let len = |kind| self.section(kind).len;
-        let ends_fit = |ends: SectionKind, data: SectionKind| len(ends) == rows * 8 || (len(ends) == 0 && len(data) == 0);
+        let ends_fit =
+            |ends: SectionKind, data: SectionKind| len(ends) == rows * 8 || (len(ends) == 0 && len(data) == 0);
         len(SectionKind::IdHashes) == rows * 8
             && len(SectionKind::IdEnds) == rows * 4
             && ends_fit(SectionKind::MetadataEnds, SectionKind::Metadata)

@@ -5,8 +5,11 @@ use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionK
 use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
+use crate::filter::{Columns, ColumnsBuilder, Filter};
 use crate::manifest::{CollectionEntry, SegmentEntry, hex};
 use crate::storage::{Bytes, Storage};
+use roaring::RoaringBitmap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An open segment. Immutable and shared.
@@ -17,6 +20,10 @@ pub(crate) struct Segment {
     bytes: Bytes,
     footer: Footer,
     stride: usize,
+    /// The metadata by column, made at the first filter. Derived: it could be made again.
+    columns: OnceLock<Columns>,
+    /// Bytes of `columns`.
+    columns_bytes: AtomicU64,
     /// One bit a block: set once its checksum has been seen to match.
     verified: Vec<AtomicU64>,
 }
@@ -82,7 +89,16 @@ impl Segment {
         }
         let words = footer.crcs.len().div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Segment { entry, path, bytes, footer, stride, verified })
+        Ok(Segment {
+            entry,
+            path,
+            bytes,
+            footer,
+            stride,
+            columns: OnceLock::new(),
+            columns_bytes: AtomicU64::new(0),
+            verified,
+        })
     }
 
     fn header(&self) -> Result<Header> {
@@ -139,7 +155,8 @@ impl Segment {
     pub(crate) fn check_structure(&self, hash_seed: u64) -> Result<()> {
         for row in 0..self.rows() {
             let id = self.id(row)?;
-            let valid = crate::ids::decode(id).is_some() && crate::checksum::id_hash(id, hash_seed) == self.hash(row)?;
+            let valid =
+                crate::ids::decode(id).is_some() && crate::checksum::id_hash(id, hash_seed) == self.hash(row)?;
             if !valid {
                 let at = self.footer.section(SectionKind::Ids).offset;
                 return Err(Error::corrupt(&self.path, at, format!("the id of row {row} does not decode or hash")));
@@ -170,6 +187,25 @@ impl Segment {
         let pair = if row == 0 { at(0).map(|end| (0, end)) } else { at(0).zip(at(1)) };
         pair.filter(|(start, end)| start <= end)
             .ok_or_else(|| Error::corrupt(&self.path, section.offset + first * width, "the offsets do not rise"))
+    }
+
+    fn columns(&self) -> Result<&Columns> {
+        if let Some(columns) = self.columns.get() {
+            return Ok(columns);
+        }
+        let mut builder = ColumnsBuilder::new();
+        for row in 0..self.rows() {
+            builder.push_json(self.metadata(row)?.split_first().map(|(_, json)| json))?;
+        }
+        let bytes = builder.finish();
+        self.columns_bytes.store(bytes.len() as u64, Ordering::Relaxed);
+        let columns = Columns::parse(Bytes::new(bytes), self.rows(), &self.path, 0)?;
+        Ok(self.columns.get_or_init(|| columns))
+    }
+
+    /// Memory of what was derived for filters, bytes.
+    pub(crate) fn columns_memory(&self) -> u64 {
+        self.columns_bytes.load(Ordering::Relaxed)
     }
 
     fn variable(&self, ends: SectionKind, data: SectionKind, width: u64, row: u32) -> Result<&[u8]> {
@@ -209,6 +245,10 @@ impl RowSource for Segment {
 
     fn metadata(&self, row: u32) -> Result<&[u8]> {
         self.variable(SectionKind::MetadataEnds, SectionKind::Metadata, 8, row)
+    }
+
+    fn matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
+        self.columns()?.eval(filter)
     }
 
     fn text(&self, row: u32) -> Result<&[u8]> {

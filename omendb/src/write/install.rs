@@ -82,7 +82,12 @@ impl Engine {
     }
 
     /// Commits a bulk write: its ids are resolved, older records of the same ids die, one manifest makes it all durable.
-    pub(crate) fn commit_bulk(&self, state: &mut State, collection: &Arc<CollectionState>, bulk: Bulk) -> Result<usize> {
+    pub(crate) fn commit_bulk(
+        &self,
+        state: &mut State,
+        collection: &Arc<CollectionState>,
+        bulk: Bulk,
+    ) -> Result<usize> {
         let segment_path = bulk.entry.data_path();
         let rows = bulk.entry.rows as usize;
         let result = self.try_commit_bulk(state, collection, bulk);

@@ -69,7 +69,10 @@ pub(crate) fn open(storage: &dyn Storage, options: &Options) -> Result<Opened> {
 }
 
 fn no_database(storage: &dyn Storage) -> Error {
-    Error::NotFound(format!("there is no database at {}: check the path, or open it for writing to make one", storage.describe()))
+    Error::NotFound(format!(
+        "there is no database at {}: check the path, or open it for writing to make one",
+        storage.describe()
+    ))
 }
 
 fn take_lock(storage: &dyn Storage, options: &Options) -> Result<Box<dyn crate::storage::LockGuard>> {
@@ -78,7 +81,11 @@ fn take_lock(storage: &dyn Storage, options: &Options) -> Result<Box<dyn crate::
     storage.lock(LOCK_PATH, kind, &note).map_err(|e| match e.kind() {
         std::io::ErrorKind::WouldBlock => {
             let holder = e.to_string();
-            let holder = if holder.trim().parse::<u32>().is_ok() { format!("process {}", holder.trim()) } else { "another process".into() };
+            let holder = if holder.trim().parse::<u32>().is_ok() {
+                format!("process {}", holder.trim())
+            } else {
+                "another process".into()
+            };
             Error::Locked(format!(
                 "{} is open in {holder}: one writer or many readers may have it open; close it there first",
                 storage.describe()
@@ -146,8 +153,7 @@ impl Recovery<'_> {
             version.segments.sort_by_key(|v| (v.segment.entry.seq, v.segment.entry.id));
             self.damaged.extend(damaged.iter().cloned());
             version.damaged = Arc::new(damaged);
-            let state =
-                CollectionState::new(entry.id, &entry.name, entry.schema.clone(), entry.hash_seed, version);
+            let state = CollectionState::new(entry.id, &entry.name, entry.schema.clone(), entry.hash_seed, version);
             self.collections.insert(entry.id, Arc::new(state));
         }
         Ok(())
@@ -229,8 +235,7 @@ impl Recovery<'_> {
         }
         let next_collection = manifest.next_collection;
         let end = wal::replay(&bytes, &path, &key, &header, |frame| {
-            self.take_frame(&frame, next_collection)
-                .map_err(|what| Error::corrupt(&path, frame.offset, what))?;
+            self.take_frame(&frame, next_collection).map_err(|what| Error::corrupt(&path, frame.offset, what))?;
             if self.pending_frames >= APPLY_FRAMES { self.apply_pending() } else { Ok(()) }
         })?;
         if end.torn_bytes > 0 {
