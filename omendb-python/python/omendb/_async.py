@@ -202,7 +202,9 @@ class AsyncCollection(_Runner):
     async def get(self, ids: Ids) -> list[_native.Record | None]: ...
     async def get(self, ids: IdLike | Ids) -> _native.Record | list[_native.Record | None] | None:
         """See `Collection.get`."""
-        return await self._run(self.sync.get, ids)
+        call: Callable[[Any], Any] = self.sync.get
+        found: _native.Record | list[_native.Record | None] | None = await self._run(call, ids)
+        return found
 
     async def contains(self, id: IdLike) -> bool:
         """Whether there is a record of this id."""

@@ -479,9 +479,8 @@ def _id_list(ids: Any) -> list[Any] | npt.NDArray[Any]:
         return listed
     if isinstance(ids, (bytes, dict)) or not isinstance(ids, Iterable):
         raise InvalidInput(f"ids of type {type(ids).__name__} were given; a list of str or int was expected")
-    if hasattr(ids, "to_pylist"):
-        return list(ids.to_pylist())
-    return list(ids)
+    to_pylist = getattr(ids, "to_pylist", None)  # Arrow's columns iterate over scalars of their own
+    return list(ids if to_pylist is None else to_pylist())
 
 
 def _column(values: Any, name: str, rows: int) -> list[Any] | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def html_table(caption: str, header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     """A small HTML table, everything escaped."""
     head = "".join(f"<th>{escape(str(cell))}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(_short(cell))}</td>" for cell in row) + "</tr>" for row in rows)
