@@ -5,7 +5,7 @@ use crate::errors::{OrRaise, exception};
 use crate::process::{Owned, interruptible};
 use crate::results::{PyBatchHits, PyHits, PyRecord};
 use crate::vectors::{Array, elements_per_vector};
-use omendb::{Batch, Collection, Error, Include, Patch, Record, SearchOptions};
+use omendb::{Batch, Collection, Error, Include, Patch, Records, SearchOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::sync::{Mutex, PoisonError};
@@ -266,8 +266,6 @@ fn next_step(step: usize, took: Duration) -> usize {
         step
     }
 }
-
-type Records = Box<dyn Iterator<Item = omendb::Result<Record>> + Send>;
 
 /// Reads a collection's records a batch at a time.
 #[pyclass(frozen, name = "RecordIterator", module = "omendb._native")]

@@ -4,9 +4,11 @@ use crate::collection::PyCollection;
 use crate::convert::report;
 use crate::errors::{OrRaise, invalid};
 use crate::process::{Owned, interruptible};
+use omendb::storage::MemStorage;
 use omendb::{Database, Durability, Options, Schema};
 use pyo3::prelude::*;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An open database.
@@ -47,7 +49,7 @@ pub(crate) fn open(
     }
     let database = match path {
         Some(path) => interruptible(py, move || options.open(path))?,
-        None => py.detach(Database::in_memory).or_raise(py)?,
+        None => py.detach(|| options.open_on(Arc::new(MemStorage::new()))).or_raise(py)?,
     };
     Ok(PyDatabase { database: Owned::new(database) })
 }

@@ -24,10 +24,10 @@ from omendb.haystack import OmenDBDocumentStore, OmenDBEmbeddingRetriever
 
 def rounded(document: Document) -> Document:
     """The document as it is stored: embeddings are float32."""
-    if document.embedding is not None:
-        document = Document.from_dict(document.to_dict(flatten=False))
-        document.embedding = np.asarray(document.embedding, dtype=np.float32).tolist()
-    return document
+    if document.embedding is None:
+        return document
+    embedding = np.asarray(document.embedding, dtype=np.float32).tolist()
+    return Document.from_dict({**document.to_dict(flatten=False), "embedding": embedding})
 
 
 class OpenStore:
@@ -124,7 +124,7 @@ def test_a_list_with_one_bad_document_is_refused_whole(store: OmenDBDocumentStor
 def test_the_pipeline_component(store: OmenDBDocumentStore) -> None:
     pipeline = Pipeline()
     pipeline.add_component("retriever", OmenDBEmbeddingRetriever(store, top_k=1))
-    again = Pipeline.from_dict(pipeline.to_dict())
+    again = Pipeline.from_dict(pipeline.to_dict(), allowed_modules=["omendb.haystack"])
     for each in (pipeline, again):
         found = each.run({"retriever": {"query_embedding": [0.0, 1.0]}})["retriever"]["documents"]
         assert [document.id for document in found] == ["b"]

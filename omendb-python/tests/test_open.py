@@ -42,6 +42,8 @@ def test_each_durability_opens(path: Path, durability: omendb._types.Durability)
         ({"memory_budget": -1}, "at least 1"),
         ({"memory_budget": 1.5}, "at least 1"),
         ({"log_cap": True}, "at least 1"),
+        ({"log_cap": 1}, "log cap of 1"),
+        ({"memory_budget": 1}, "memory budget of 1"),
     ],
 )
 def test_bad_options_are_refused(path: Path, options: dict[str, object], message: str) -> None:
@@ -59,8 +61,8 @@ def test_bad_paths_are_refused() -> None:
 def test_memory_takes_no_options_of_files() -> None:
     with pytest.raises(omendb.InvalidInput):
         omendb.open(":memory:", read_only=True)
-    with pytest.raises(omendb.Unsupported):
-        omendb.open(":memory:", memory_budget=1 << 20)
+    with omendb.open(":memory:", memory_budget=1 << 30) as db:
+        assert db.stats().memory_budget == 1 << 30
 
 
 def test_missing_database_is_not_created(path: Path) -> None:

@@ -42,7 +42,7 @@ def test_search_agrees_with_numpy(db: omendb.Database, vectors: np.ndarray, metr
     docs = filled(db, vectors, metric)
     if flushed:
         docs.flush()
-    query = vectors[3] * 0.5 + vectors[4] * 0.5
+    query = vectors[3] * 0.6 + vectors[4] * 0.5
     distances = exact(vectors, query, metric)
     order = np.argsort(distances, kind="stable")[:10]
     hits = docs.search(query, k=10)

@@ -322,7 +322,7 @@ class Collection:
         """Searches with every row of `vectors`, shape (queries, dim), on `threads` threads (0: all cores).
 
         Arguments and errors as of `search`; metadata, text and vectors are left out unless `include` names them.
-        Ctrl-C stops it.
+        Ctrl-C stops it. Writes that end meanwhile may show in the later queries of a large batch.
 
         >>> import omendb
         >>> docs = omendb.open(":memory:").create_collection("docs", dim=2, metric="l2")

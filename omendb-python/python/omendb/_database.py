@@ -49,11 +49,12 @@ def open(  # noqa: A001 - `omendb.open` reads as it should
             on stable storage at most `interval` seconds later; "manual" at once, and on stable storage after the
             next `flush`.
         interval: seconds, for durability "interval".
-        read_only: refuse writes.
+        read_only: refuse writes; several processes may read one database while none writes.
         create: False raises NotFound where there is no database.
-        degraded: open although files are damaged, without what they hold.
-        memory_budget: bytes of memory to stay within; default a quarter of what the machine or container has.
-        log_cap: bytes of log after which it is moved into segments; default 64 MiB.
+        degraded: open read-only although files are damaged, without what they hold (see `Database.stats`).
+        memory_budget: bytes that unflushed records and id indexes may take, at least 16 MiB; default a quarter of
+            what the machine or container has.
+        log_cap: most bytes of log, which bounds the time of recovery; default 64 MiB.
 
     Raises:
         Locked: another process has it open.
@@ -75,8 +76,6 @@ def open(  # noqa: A001 - `omendb.open` reads as it should
     in_memory = place == ":memory:"
     if in_memory and (read_only or degraded or not create):
         raise InvalidInput('":memory:" opens a new, empty database; read_only, degraded and create=False need a path')
-    if in_memory and (memory_budget is not None or log_cap is not None):
-        raise Unsupported('unsupported: ":memory:" takes no memory_budget and no log_cap; open a directory instead')
     native = _native.open(
         None if in_memory else place,
         durability=durability,

@@ -109,6 +109,9 @@ class CollectionStats:
     memtable_records: int = 0
     """Records in memory and log, not yet in a segment."""
     memtable_bytes: int = 0
+    """Memory of those records."""
+    id_index_bytes: int = 0
+    """Memory of the id index; 0 until the first read by id or write."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,9 @@ class Stats:
     memory_used: int = 0
     memory_budget: int = 0
     damaged: tuple[str, ...] = ()
-    """Segments that could not be read."""
+    """Damage seen so far, one line a file."""
+    background_error: str | None = None
+    """The last failure of background work, if it has not succeeded since."""
     write: Latency = Latency()
     search: Latency = Latency()
     fsync: Latency = Latency()

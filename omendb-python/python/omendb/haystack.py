@@ -425,7 +425,7 @@ def _metadata(document: Document) -> dict[str, Any]:
     return {**metadata, "rest": rest} if rest else metadata
 
 
-def _document(found: Hit | Record) -> Document:
+def _document(found: Hit | Record, score: float | None = None) -> Document:
     metadata = found.metadata
     if metadata is None or "embedded" not in metadata:
         raise DocumentStoreError(f"record {found.id!r} was not written by a Haystack document store")
@@ -437,15 +437,14 @@ def _document(found: Hit | Record) -> Document:
             "content": found.text,
             "meta": metadata.get("meta", {}),
             "embedding": None if vector is None else vector.astype(np.float32).tolist(),
+            "score": score,
         }
     )
     return document
 
 
 def _scored(hit: Hit, scale: bool) -> Document:
-    document = _document(hit)
-    document.score = (hit.score + 1.0) / 2.0 if scale else hit.score
-    return document
+    return _document(hit, (hit.score + 1.0) / 2.0 if scale else hit.score)
 
 
 def _key(value: Any) -> str:
