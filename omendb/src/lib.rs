@@ -2,8 +2,14 @@
 
 mod collection;
 mod database;
+#[doc(hidden)]
+pub mod distance;
 mod error;
 mod ids;
+#[doc(hidden)]
+pub mod index;
+#[doc(hidden)]
+pub mod quantize;
 mod record;
 pub mod schema;
 pub mod storage;

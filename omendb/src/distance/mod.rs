@@ -1,0 +1,5 @@
+//! Kernels that compare vectors.
+
+pub mod codes;
+pub mod fastscan;
+pub mod gemm;

@@ -1,0 +1,3 @@
+//! Indexes over the rows of a sealed segment.
+
+pub mod graph;
