@@ -42,6 +42,50 @@ pub fn with_avx2(f: impl FnOnce()) {
     }
 }
 
+/// What block kernels need of a biased code: the sum of squares of its signed values, and the term by which a biased
+/// product is corrected, both modulo 2^32.
+pub fn row_terms(code: &[u8]) -> (u32, u32) {
+    let (mut square, mut sum) = (0u32, 0i32);
+    #[cfg(target_arch = "x86_64")]
+    with_avx2(|| (square, sum) = row_sums(code));
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        (square, sum) = row_sums(code);
+    }
+    (square, square.wrapping_add((sum as u32).wrapping_mul(256)))
+}
+
+#[inline(always)]
+fn row_sums(code: &[u8]) -> (u32, i32) {
+    let (mut square, mut sum) = (0u32, 0i32);
+    for &byte in code {
+        let value = i32::from(byte) - 128;
+        square = square.wrapping_add((value * value) as u32);
+        sum += value;
+    }
+    (square, sum)
+}
+
+/// Writes four rows so that their first four bytes lie side by side, then, `stride` bytes on, their next four.
+///
+/// The rows have the same length, a multiple of 16; `out` reaches 16 bytes past the last multiple of `stride`.
+pub fn transpose_four(rows: [&[u8]; 4], out: &mut [u8], stride: usize) {
+    let groups = rows[0].len() / 4;
+    assert!(rows.iter().all(|row| row.len() == groups * 4) && groups.is_multiple_of(4));
+    assert!(groups == 0 || out.len() >= (groups - 1) * stride + 16);
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: SSE2 is part of x86-64, and the lengths were checked above.
+        unsafe { x86::transpose_four_sse2(rows, out, stride) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    for group in 0..groups {
+        for (index, row) in rows.iter().enumerate() {
+            out[group * stride + index * 4..][..4].copy_from_slice(&row[group * 4..group * 4 + 4]);
+        }
+    }
+}
+
 /// Squared Euclidean distances (modulo 2^32) of `query` to the codes numbered `ids` in `base`.
 ///
 /// Codes are `query.len()` bytes each, a multiple of 64. `out` receives one value an id. Panics where an id is out of range.
@@ -123,6 +167,27 @@ fn product_many_portable(signed: &[u8], base: &[u8], ids: &[u32], out: &mut Vec<
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
+
+    /// The caller guarantees the lengths that `transpose_four` checks.
+    #[target_feature(enable = "sse2")]
+    pub unsafe fn transpose_four_sse2(rows: [&[u8]; 4], out: &mut [u8], stride: usize) {
+        for start in (0..rows[0].len()).step_by(16) {
+            // SAFETY: every row's length is a multiple of 16, so 16 bytes from `start` lie inside it.
+            let [a, b, c, d] = rows.map(|row| unsafe { _mm_loadu_si128(row.as_ptr().add(start).cast()) });
+            let (ab, cd) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
+            let (ef, gh) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
+            let groups = [
+                _mm_unpacklo_epi64(ab, cd),
+                _mm_unpackhi_epi64(ab, cd),
+                _mm_unpacklo_epi64(ef, gh),
+                _mm_unpackhi_epi64(ef, gh),
+            ];
+            for (index, group) in groups.into_iter().enumerate() {
+                // SAFETY: the caller guarantees that `out` reaches 16 bytes past every group's start.
+                unsafe { _mm_storeu_si128(out.as_mut_ptr().add((start / 4 + index) * stride).cast(), group) };
+            }
+        }
+    }
 
     #[target_feature(enable = "avx2")]
     pub fn squared_l2_many_avx2(query: &[u8], base: &[u8], ids: &[u32], out: &mut Vec<u32>) {

@@ -16,36 +16,29 @@ pub struct Tile {
     width: usize,
 }
 
-/// The sum of squares of a row's signed values, and the term by which a biased product is corrected, both modulo 2^32.
-pub fn row_terms(signed: &[u8]) -> (u32, u32) {
-    let mut square = 0u32;
-    let mut sum = 0i32;
-    for &byte in signed {
-        let value = i32::from(byte as i8);
-        square = square.wrapping_add((value * value) as u32);
-        sum += value;
-    }
-    (square, square.wrapping_add((sum as u32).wrapping_mul(256)))
-}
-
 impl Tile {
-    /// Packs up to 64 rows of biased codes, each `width` bytes long (a multiple of 64). Missing rows repeat zeros.
-    pub fn pack<'a>(&mut self, width: usize, rows: impl Iterator<Item = &'a [u8]>) {
+    /// Packs up to 64 rows of biased codes, each `width` bytes long (a multiple of 64), with their sums of squares.
+    pub fn pack<'a>(&mut self, width: usize, rows: impl Iterator<Item = &'a [u8]>, norms: impl Iterator<Item = u32>) {
         self.width = width;
-        self.packed.clear();
         self.packed.resize(width * TILE, 0);
         self.norms.clear();
+        self.norms.extend(norms.take(TILE));
         self.norms.resize(TILE, 0);
-        for (lane, row) in rows.take(TILE).enumerate() {
-            let mut square = 0u32;
-            for &byte in row {
-                let value = i32::from(byte) - 128;
-                square = square.wrapping_add((value * value) as u32);
+        let mut four: [&[u8]; 4] = [&[]; 4];
+        let mut rows = rows.take(TILE);
+        for lane in (0..TILE).step_by(4) {
+            let mut filled = 0;
+            while filled < 4 && let Some(row) = rows.next() {
+                four[filled] = &row[..width];
+                filled += 1;
             }
-            self.norms[lane] = square;
-            for (group, four) in self.packed.chunks_exact_mut(4 * TILE).zip(row.chunks_exact(4)) {
-                group[lane * 4..lane * 4 + 4].copy_from_slice(four);
+            if filled == 0 {
+                return;
             }
+            // Lanes without a row repeat the last one; nobody reads their results.
+            let last = four[filled - 1];
+            four[filled..].fill(last);
+            super::codes::transpose_four(four, &mut self.packed[lane * 4..], 4 * TILE);
         }
     }
 }
@@ -84,7 +77,7 @@ impl KeyBits {
 pub struct RowBlock<'a> {
     /// Signed codes, `width` bytes a row.
     pub signed: &'a [u8],
-    /// The second of [`row_terms`] of each row.
+    /// The second of [`row_terms`](super::codes::row_terms) of each row.
     pub terms: &'a [u32],
 }
 
@@ -249,9 +242,10 @@ mod tests {
         };
         let codes: Vec<u8> = (0..count * width).map(|_| byte()).collect();
         let signed: Vec<u8> = codes.iter().map(|c| c ^ 0x80).collect();
-        let terms: Vec<u32> = signed.chunks_exact(width).map(|row| row_terms(row).1).collect();
+        let terms: Vec<(u32, u32)> = codes.chunks_exact(width).map(super::super::codes::row_terms).collect();
         let mut tile = Tile::default();
-        tile.pack(width, codes.chunks_exact(width));
+        tile.pack(width, codes.chunks_exact(width), terms.iter().map(|terms| terms.0));
+        let terms: Vec<u32> = terms.iter().map(|terms| terms.1).collect();
         let bits = KeyBits::new(width, count);
         let rows = RowBlock { signed: &signed, terms: &terms };
         let (mut fast, mut slow) = (Vec::new(), vec![NO_KEY; 3 * TILE]);

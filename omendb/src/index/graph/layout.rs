@@ -12,15 +12,13 @@
 //! | calibration | pairs of f32: beam, recall@10 measured with it, ascending by beam |
 
 use super::exact::Kind;
-use super::parallel::{Task, chunks_mut};
-use super::points::Points;
 use super::prune::NO_NEIGHBOUR;
-use crate::distance::fastscan::{self, ADD_SCALE, BLOCK};
+use crate::distance::codes;
+use crate::distance::fastscan::{self, BLOCK};
 use crate::distance::gemm::{TILE, Tile};
 use crate::error::{Error, Result};
 use crate::quantize::ScalarQuantizer;
 use crate::quantize::rotation::Rotation;
-use half::f16;
 use memmap2::MmapMut;
 use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -122,27 +120,33 @@ fn allocate(bytes: usize) -> Result<MmapMut> {
     Ok(map)
 }
 
-/// What a build hands over to be laid out.
+/// A graph whose sections are being filled.
 pub(super) struct Assembly {
-    pub quantizer: ScalarQuantizer,
-    pub points: Points,
-    pub neighbours: Vec<u32>,
-    pub order: Vec<u32>,
-    pub entries: Vec<u32>,
-    pub degree: usize,
-    pub seed: u64,
+    bytes: MmapMut,
+    sections: Sections,
+    inline: bool,
+}
+
+/// The sections that a build fills.
+pub(super) struct Parts<'a> {
+    pub nodes: &'a mut [u8],
+    pub codes: &'a mut [u8],
+    /// Bytes of a node's block.
+    pub stride: usize,
+    /// Whether blocks hold the neighbours' sign codes.
+    pub inline: bool,
 }
 
 impl Assembly {
-    pub fn write(self, task: &Task<'_>) -> Result<GraphIndex> {
-        let Assembly { quantizer, points, neighbours, order, entries, degree, seed } = self;
-        let inline = quantizer.rotation.is_some();
-        let sections = Sections::new(points.count, degree, points.width, entries.len(), quantizer.center.len(), inline)
-            .ok_or_else(|| Error::LimitExceeded(format!("a graph of {} rows does not fit the address space", points.count)))?;
+    /// Makes room for a graph and writes what is known already.
+    pub fn new(quantizer: ScalarQuantizer, order: &[u32], entries: &[u32], degree: usize, seed: u64) -> Result<Self> {
+        let (inline, count, width) = (quantizer.rotation.is_some(), order.len(), quantizer.width());
+        let sections = Sections::new(count, degree, width, entries.len(), quantizer.center.len(), inline)
+            .ok_or_else(|| Error::LimitExceeded(format!("a graph of {count} rows does not fit the address space")))?;
         let mut bytes = allocate(sections.calibration.end)?;
         let header = Header {
             magic: MAGIC,
-            count: points.count as u64,
+            count: count as u64,
             seed,
             total: sections.calibration.end as u64,
             dim: quantizer.dim as u32,
@@ -151,57 +155,31 @@ impl Assembly {
             inline: u8::from(inline),
             reserved: 0,
             degree: degree as u32,
-            width: points.width as u32,
+            width: width as u32,
             entries: entries.len() as u32,
             calibrations: 0,
             scale: quantizer.scale,
             largest_norm: quantizer.largest_norm,
         };
         bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
-        bytes[sections.codes.clone()].copy_from_slice(&points.codes);
         bytes[sections.order.clone()].copy_from_slice(order.as_bytes());
         bytes[sections.entries.clone()].copy_from_slice(entries.as_bytes());
         bytes[sections.center.clone()].copy_from_slice(quantizer.center.as_bytes());
-        let stride = sections.node_stride;
-        chunks_mut(task, &mut bytes[sections.nodes.clone()], 1024 * stride, |chunk, blocks| {
-            let mut signs = vec![0u64; points.width / 64];
-            for (index, block) in blocks.chunks_exact_mut(stride).enumerate() {
-                let node = chunk * 1024 + index;
-                let list = &neighbours[node * degree..][..degree];
-                block[..degree * 4].copy_from_slice(list.as_bytes());
-                if inline {
-                    write_signs(&points, node as u32, list, &mut block[degree * 4..], &mut signs);
-                }
-            }
-        })?;
-        GraphIndex::open(bytes)
+        Ok(Assembly { bytes, sections, inline })
     }
-}
 
-/// Fills the factors and sign codes of one node's block.
-fn write_signs(points: &Points, node: u32, list: &[u32], block: &mut [u8], signs: &mut [u64]) {
-    let (factors, codes) = block.split_at_mut(list.len() * 4);
-    let (adds, slopes) = factors.split_at_mut(list.len() * 2);
-    let own = points.code(node);
-    let block_bytes = fastscan::block_bytes(points.width);
-    for (index, &other) in list.iter().enumerate() {
-        let (mut add, mut slope) = (f16::INFINITY, f16::ZERO);
-        if other != NO_NEIGHBOUR {
-            let parts = fastscan::sign_parts(own, points.code(other), signs);
-            let rate = if parts.absolute > 0.0 { 2.0 * parts.square / parts.absolute } else { 0.0 };
-            add = f16::from_f32((parts.square + rate * parts.product) / ADD_SCALE);
-            slope = f16::from_f32(rate);
-            let place = index % BLOCK;
-            let (byte, half) = (place % 16, place / 16 * 4);
-            let mut tables = codes[index / BLOCK * block_bytes..][..block_bytes].chunks_exact_mut(16);
-            for &word in signs.iter() {
-                for (nibble, table) in tables.by_ref().take(16).enumerate() {
-                    table[byte] |= ((word >> (nibble * 4) & 15) as u8) << half;
-                }
-            }
+    pub fn parts(&mut self) -> Parts<'_> {
+        let (nodes, codes) = self.bytes.split_at_mut(self.sections.codes.start);
+        Parts {
+            nodes: &mut nodes[self.sections.nodes.clone()],
+            codes: &mut codes[..self.sections.codes.len()],
+            stride: self.sections.node_stride,
+            inline: self.inline,
         }
-        adds[index * 2..index * 2 + 2].copy_from_slice(&add.to_le_bytes());
-        slopes[index * 2..index * 2 + 2].copy_from_slice(&slope.to_le_bytes());
+    }
+
+    pub fn finish(self) -> Result<GraphIndex> {
+        GraphIndex::open(self.bytes)
     }
 }
 
@@ -283,7 +261,8 @@ impl GraphIndex {
         let mut tiles = Vec::new();
         for entries in index.entries().chunks(TILE) {
             let mut tile = Tile::default();
-            tile.pack(width, entries.iter().map(|&id| index.code(id)));
+            let norms = entries.iter().map(|&id| codes::row_terms(index.code(id)).0);
+            tile.pack(width, entries.iter().map(|&id| index.code(id)), norms);
             tiles.push(tile);
         }
         index.entry_tiles = tiles;

@@ -11,6 +11,7 @@ pub(crate) mod points;
 mod prune;
 mod repair;
 mod search;
+mod signs;
 #[cfg(test)]
 mod tests;
 

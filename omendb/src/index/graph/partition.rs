@@ -34,7 +34,7 @@ pub(super) struct Leaves {
 }
 
 /// Carves all points. The result depends on the points and the parameters only, never on the number of threads.
-pub(super) fn carve(points: &Points, params: &CarveParams, task: &Task<'_>) -> Result<Leaves> {
+pub(super) fn carve(points: &Points<'_>, params: &CarveParams, task: &Task<'_>) -> Result<Leaves> {
     let all: Vec<u32> = (0..points.count as u32).map(|id| id | PRIMARY).collect();
     let mut groups: Vec<(Vec<u32>, usize)> = vec![(all, 0)];
     // Large groups split with all threads on one group; the rest split one thread a group.
@@ -66,7 +66,7 @@ pub(super) fn carve(points: &Points, params: &CarveParams, task: &Task<'_>) -> R
 }
 
 fn descend(
-    points: &Points,
+    points: &Points<'_>,
     ids: Vec<u32>,
     level: usize,
     params: &CarveParams,
@@ -120,7 +120,7 @@ fn flush(pool: &mut Vec<u32>, leaves: &mut Vec<Vec<u32>>) {
 
 /// Gives each point to its nearest leaders; one list of points a leader.
 fn split(
-    points: &Points,
+    points: &Points<'_>,
     ids: &[u32],
     level: usize,
     params: &CarveParams,
@@ -130,16 +130,14 @@ fn split(
     let count = ids.len();
     let leaders = ((count as f64 * LEADER_SHARE).ceil() as usize).clamp(2, MAX_LEADERS).min(count);
     let fanout = params.fanout.get(level).copied().unwrap_or(1).clamp(1, (leaders / 2).max(1));
-    let mut signed = Vec::with_capacity(leaders * points.width);
-    let mut terms = Vec::with_capacity(leaders);
-    for leader in 0..leaders {
+    let (mut signed, mut terms) = (Vec::new(), Vec::new());
+    let picks = (0..leaders).map(|leader| {
         // One leader from each of `leaders` equal runs: distinct, and spread over the order of insertion.
         let (from, to) = (leader * count / leaders, (leader + 1) * count / leaders);
-        let pick = from + (mix(mix(params.seed, path), (level * MAX_LEADERS + leader) as u64) % (to - from) as u64) as usize;
-        let start = signed.len();
-        signed.extend(points.code(ids[pick] & !PRIMARY).iter().map(|code| code ^ 0x80));
-        terms.push(gemm::row_terms(&signed[start..]).1);
-    }
+        let draw = mix(mix(params.seed, path), (level * MAX_LEADERS + leader) as u64);
+        ids[from + (draw % (to - from) as u64) as usize] & !PRIMARY
+    });
+    points.gather_signed(picks, &mut signed, &mut terms);
     let bits = KeyBits::new(points.width, leaders);
     let block = RowBlock { signed: &signed, terms: &terms };
     let mut choice = vec![0u16; count * fanout];
@@ -147,7 +145,7 @@ fn split(
         let (mut tile, mut best) = (Tile::default(), Vec::new());
         let ids = &ids[chunk * ASSIGN_CHUNK..];
         for (ids, choice) in ids.chunks(TILE).zip(choice.chunks_mut(TILE * fanout)) {
-            tile.pack(points.width, ids.iter().map(|&id| points.code(id & !PRIMARY)));
+            points.pack_tile(ids.iter().map(|&id| id & !PRIMARY), &mut tile);
             gemm::nearest_rows(&tile, block, bits, fanout, &mut best);
             for (lane, choice) in choice.chunks_exact_mut(fanout).enumerate() {
                 for (rank, slot) in choice.iter_mut().enumerate() {

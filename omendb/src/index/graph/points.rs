@@ -2,49 +2,82 @@
 
 use super::parallel::{Task, chunks_mut};
 use super::Rows;
+use crate::distance::codes;
+use crate::distance::gemm::Tile;
 use crate::error::Result;
 use crate::quantize::ScalarQuantizer;
 
 /// Rows that one parallel step encodes.
 const ENCODE_CHUNK: usize = 2048;
 
-/// Biased 8-bit codes, `width` bytes a point.
-pub(super) struct Points {
-    pub codes: Vec<u8>,
+/// Biased 8-bit codes, `width` bytes a point, and what the block kernels need to know of each.
+pub(super) struct Points<'a> {
+    pub codes: &'a [u8],
+    /// The two values of [`codes::row_terms`] of each point.
+    terms: Vec<(u32, u32)>,
     pub width: usize,
     pub count: usize,
 }
 
-impl Points {
-    /// Encodes every row.
-    pub fn encode(rows: Rows<'_>, quantizer: &ScalarQuantizer, task: &Task<'_>) -> Result<Self> {
-        let width = quantizer.width();
-        let mut codes = vec![0u8; rows.count * width];
-        chunks_mut(task, &mut codes, ENCODE_CHUNK * width, |chunk, codes| {
-            let mut values = Vec::new();
-            for (index, code) in codes.chunks_exact_mut(width).enumerate() {
-                quantizer.encode(rows.row(chunk * ENCODE_CHUNK + index), &mut values, code);
-            }
+/// Encodes every row.
+pub(super) fn encode(rows: Rows<'_>, quantizer: &ScalarQuantizer, task: &Task<'_>) -> Result<Vec<u8>> {
+    let width = quantizer.width();
+    let mut codes = vec![0u8; rows.count * width];
+    chunks_mut(task, &mut codes, ENCODE_CHUNK * width, |chunk, codes| {
+        let mut values = Vec::new();
+        for (index, code) in codes.chunks_exact_mut(width).enumerate() {
+            quantizer.encode(rows.row(chunk * ENCODE_CHUNK + index), &mut values, code);
+        }
+    })?;
+    Ok(codes)
+}
+
+impl<'a> Points<'a> {
+    /// The points of `codes`.
+    pub fn new(codes: &'a [u8], width: usize, task: &Task<'_>) -> Result<Self> {
+        let count = codes.len() / width;
+        let mut terms = vec![(0, 0); count];
+        chunks_mut(task, &mut terms, ENCODE_CHUNK, |chunk, terms| {
+            let codes = codes[chunk * ENCODE_CHUNK * width..].chunks_exact(width);
+            terms.iter_mut().zip(codes).for_each(|(terms, code)| *terms = codes::row_terms(code));
         })?;
-        Ok(Points { codes, width, count: rows.count })
+        Ok(Points { codes, terms, width, count })
     }
 
     /// The code of one point.
     #[inline]
-    pub fn code(&self, id: u32) -> &[u8] {
+    pub fn code(&self, id: u32) -> &'a [u8] {
         &self.codes[id as usize * self.width..][..self.width]
     }
 
-    /// The same points, `order[new] = old`.
-    pub fn reorder(&self, order: &[u32], task: &Task<'_>) -> Result<Self> {
+    /// Writes the same codes, `order[new] = old`, to `out`.
+    pub fn reorder(&self, order: &[u32], out: &mut [u8], task: &Task<'_>) -> Result<()> {
         let width = self.width;
-        let mut codes = vec![0u8; order.len() * width];
-        chunks_mut(task, &mut codes, ENCODE_CHUNK * width, |chunk, codes| {
+        chunks_mut(task, out, ENCODE_CHUNK * width, |chunk, codes| {
             for (code, &old) in codes.chunks_exact_mut(width).zip(&order[chunk * ENCODE_CHUNK..]) {
                 code.copy_from_slice(self.code(old));
             }
-        })?;
-        Ok(Points { codes, width, count: order.len() })
+        })
+    }
+
+    /// Copies codes, made signed, and their terms, as rows of a block.
+    pub fn gather_signed(&self, ids: impl Iterator<Item = u32> + Clone, signed: &mut Vec<u8>, terms: &mut Vec<u32>) {
+        terms.clear();
+        terms.extend(ids.clone().map(|id| self.terms[id as usize].1));
+        signed.resize(terms.len() * self.width, 0);
+        let mut ahead = ids.clone().skip(4);
+        for (row, id) in signed.chunks_exact_mut(self.width).zip(ids) {
+            if let Some(next) = ahead.next() {
+                codes::prefetch(self.code(next), 4);
+            }
+            row.iter_mut().zip(self.code(id)).for_each(|(out, code)| *out = code ^ 0x80);
+        }
+    }
+
+    /// Packs up to 64 points into a tile.
+    pub fn pack_tile(&self, ids: impl Iterator<Item = u32> + Clone, tile: &mut Tile) {
+        let norms = ids.clone().map(|id| self.terms[id as usize].0);
+        tile.pack(self.width, ids.map(|id| self.code(id)), norms);
     }
 }
 

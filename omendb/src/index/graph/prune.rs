@@ -1,44 +1,57 @@
 //! From candidates to neighbours: nearest first, none that a nearer neighbour stands for.
 
-use super::leaf::LeafEdges;
-use super::parallel::{Task, chunks_mut};
-use super::partition::Leaves;
+use super::leaf::{BUCKET, BucketCandidates, LeafEdges};
+use super::parallel::{Task, pieces_mut};
 use super::points::Points;
 use crate::distance::codes;
 use crate::error::Result;
+use zerocopy::IntoBytes;
 
 /// Marks an unused place of a neighbour list.
 pub(super) const NO_NEIGHBOUR: u32 = u32::MAX;
 /// A neighbour hides the candidates that are nearer to it than 5/6 of their (squared) distance to the point.
 const ALPHA: (u64, u64) = (6, 5);
-/// Points that one parallel step prunes.
-const PRUNE_CHUNK: usize = 1024;
 
-/// The neighbour lists, `degree` places a point, nearest first.
+/// Writes the neighbour lists, nearest first, at the start of each node's block of `stride` bytes.
 pub(super) fn prune_all(
-    points: &Points,
-    leaves: &Leaves,
+    points: &Points<'_>,
     edges: &LeafEdges,
     degree: usize,
+    nodes: &mut [u8],
+    stride: usize,
     task: &Task<'_>,
-) -> Result<Vec<u32>> {
-    let mut neighbours = vec![NO_NEIGHBOUR; points.count * degree];
-    chunks_mut(task, &mut neighbours, PRUNE_CHUNK * degree, |chunk, lists| {
-        let mut pruner = Pruner::default();
-        let mut candidates = Vec::new();
-        for (index, list) in lists.chunks_exact_mut(degree).enumerate() {
-            let id = (chunk * PRUNE_CHUNK + index) as u32;
-            candidates.clear();
-            edges.candidates(leaves, id, &mut candidates);
-            pruner.prune(points, id, &mut candidates, list);
+) -> Result<()> {
+    // A few buckets a piece, so that scratch space is made once for many.
+    let pieces: Vec<_> = nodes.chunks_mut(4 * BUCKET * stride).collect();
+    pieces_mut(task, pieces, |piece, blocks| {
+        let (mut pruner, mut list) = (Pruner::default(), vec![NO_NEIGHBOUR; degree]);
+        let mut gathered = BucketCandidates::default();
+        for (part, blocks) in blocks.chunks_mut(BUCKET * stride).enumerate() {
+            let bucket = piece * 4 + part;
+            if bucket >= edges.buckets() {
+                return;
+            }
+            edges.gather(bucket, &mut gathered);
+            let (candidates, starts) = (&mut gathered.sorted, &gathered.starts);
+            for (place, block) in blocks.chunks_exact_mut(stride).enumerate() {
+                // The codes of the next point's candidates arrive while this one is pruned.
+                if let Some(&after) = starts.get(place + 2) {
+                    for &candidate in &candidates[starts[place + 1] as usize..after as usize] {
+                        codes::prefetch(points.code(candidate as u32), 4);
+                    }
+                }
+                let own = &mut candidates[starts[place] as usize..starts[place + 1] as usize];
+                pruner.prune(points, (bucket * BUCKET + place) as u32, own, &mut list);
+                block[..degree * 4].copy_from_slice(list.as_bytes());
+            }
         }
-    })?;
-    Ok(neighbours)
+    })
 }
 
 /// Scratch space of pruning.
 #[derive(Default)]
 pub(super) struct Pruner {
+    unique: Vec<u64>,
     gathered: Vec<u8>,
     open: Vec<u32>,
     hidden: Vec<u32>,
@@ -46,21 +59,24 @@ pub(super) struct Pruner {
 }
 
 impl Pruner {
-    /// Fills `list` with at most `list.len()` of the `candidates` (`distance << 32 | point`).
-    pub fn prune(&mut self, points: &Points, id: u32, candidates: &mut Vec<u64>, list: &mut [u32]) {
+    /// Fills `list` with at most `list.len()` of the `candidates` (`distance << 32 | point`), which it sorts.
+    pub fn prune(&mut self, points: &Points<'_>, id: u32, candidates: &mut [u64], list: &mut [u32]) {
         candidates.sort_unstable();
-        candidates.dedup_by_key(|candidate| *candidate as u32);
-        candidates.retain(|&candidate| candidate as u32 != id);
+        self.unique.clear();
+        for &candidate in candidates.iter() {
+            let repeated = self.unique.last().is_some_and(|&last| last as u32 == candidate as u32);
+            if !repeated && candidate as u32 != id {
+                self.unique.push(candidate);
+            }
+        }
+        let candidates = &self.unique;
         list.fill(NO_NEIGHBOUR);
         if candidates.len() <= list.len() {
-            list.iter_mut().zip(candidates.iter()).for_each(|(slot, &candidate)| *slot = candidate as u32);
+            list.iter_mut().zip(candidates).for_each(|(slot, &candidate)| *slot = candidate as u32);
             return;
         }
-        for &candidate in candidates.iter() {
-            codes::prefetch(points.code(candidate as u32), 4);
-        }
         self.gathered.clear();
-        for &candidate in candidates.iter() {
+        for &candidate in candidates {
             self.gathered.extend_from_slice(points.code(candidate as u32));
         }
         self.hidden.clear();

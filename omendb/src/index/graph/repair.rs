@@ -1,5 +1,6 @@
 //! Makes every node reachable from the entry points.
 
+use super::layout::words;
 use super::parallel::Task;
 use super::points::Points;
 use super::prune::NO_NEIGHBOUR;
@@ -13,7 +14,8 @@ const UNREACHED: u32 = u32::MAX;
 const TRIED: usize = 32;
 
 struct Reach<'a> {
-    neighbours: &'a mut [u32],
+    nodes: &'a mut [u8],
+    stride: usize,
     degree: usize,
     /// The node that each node was first reached from. Edges from a parent are never replaced.
     parent: Vec<u32>,
@@ -23,13 +25,14 @@ struct Reach<'a> {
 /// Adds edges until each node can be reached from `entries`. An edge that some node is reached through is never
 /// dropped, so one pass is enough.
 pub(super) fn connect(
-    points: &Points,
-    neighbours: &mut [u32],
+    points: &Points<'_>,
+    nodes: &mut [u8],
+    stride: usize,
     degree: usize,
     entries: &[u32],
     task: &Task<'_>,
 ) -> Result<usize> {
-    let mut reach = Reach { neighbours, degree, parent: vec![UNREACHED; points.count], queue: Vec::new() };
+    let mut reach = Reach { nodes, stride, degree, parent: vec![UNREACHED; points.count], queue: Vec::new() };
     for &entry in entries {
         reach.parent[entry as usize] = ROOT;
         reach.queue.push(entry);
@@ -43,7 +46,7 @@ pub(super) fn connect(
         }
         task.check()?;
         added += 1;
-        let own = &reach.neighbours[node as usize * degree..][..degree];
+        let own = reach.list(node);
         let near: Vec<u32> = own
             .iter()
             .copied()
@@ -68,11 +71,16 @@ pub(super) fn connect(
 }
 
 impl Reach<'_> {
+    #[inline]
+    fn list(&self, node: u32) -> &[u32] {
+        words(&self.nodes[node as usize * self.stride..][..self.degree * 4])
+    }
+
     /// Visits everything reachable from the queue.
     fn spread(&mut self) {
         while let Some(node) = self.queue.pop() {
             for place in 0..self.degree {
-                let other = self.neighbours[node as usize * self.degree + place];
+                let other = self.list(node)[place];
                 if other == NO_NEIGHBOUR {
                     break;
                 }
@@ -88,7 +96,7 @@ impl Reach<'_> {
     fn adopt_next_to(&mut self, near: &[u32], node: u32) -> bool {
         near.iter().any(|&middle| {
             (0..self.degree).any(|place| {
-                let parent = self.neighbours[middle as usize * self.degree + place];
+                let parent = self.list(middle)[place];
                 parent != NO_NEIGHBOUR && self.parent[parent as usize] != UNREACHED && self.adopt(parent, node)
             })
         })
@@ -96,12 +104,13 @@ impl Reach<'_> {
 
     /// Makes `node` a neighbour of `parent`, in a free place or instead of the farthest that is reached otherwise.
     fn adopt(&mut self, parent: u32, node: u32) -> bool {
-        let list = &mut self.neighbours[parent as usize * self.degree..][..self.degree];
+        let list = self.list(parent);
         let place = list.iter().position(|&other| other == NO_NEIGHBOUR).or_else(|| {
             list.iter().rposition(|&other| self.parent[other as usize] != parent)
         });
         let Some(place) = place else { return false };
-        list[place] = node;
+        let at = parent as usize * self.stride + place * 4;
+        self.nodes[at..at + 4].copy_from_slice(&node.to_le_bytes());
         self.parent[node as usize] = parent;
         self.queue.push(node);
         true
@@ -119,7 +128,7 @@ struct Walk {
 
 impl Walk {
     /// Leaves the reached nodes nearest to `node` in `found`, nearest first.
-    fn nearest(&mut self, points: &Points, reach: &Reach<'_>, entries: &[u32], node: u32) {
+    fn nearest(&mut self, points: &Points<'_>, reach: &Reach<'_>, entries: &[u32], node: u32) {
         self.seen.clear();
         self.found.clear();
         let mut expanded = std::collections::HashSet::new();
@@ -127,14 +136,14 @@ impl Walk {
         self.batch.extend_from_slice(entries);
         loop {
             self.seen.extend(self.batch.iter().copied());
-            codes::squared_l2_many(points.code(node), &points.codes, &self.batch, &mut self.distances);
+            codes::squared_l2_many(points.code(node), points.codes, &self.batch, &mut self.distances);
             self.found.extend(self.distances.iter().copied().zip(self.batch.iter().copied()));
             self.found.sort_unstable();
             self.found.truncate(TRIED);
             let Some(&(_, next)) = self.found.iter().find(|(_, id)| !expanded.contains(id)) else { return };
             expanded.insert(next);
             self.batch.clear();
-            let list = &reach.neighbours[next as usize * reach.degree..][..reach.degree];
+            let list = reach.list(next);
             let fresh = list.iter().filter(|&&other| other != NO_NEIGHBOUR && !self.seen.contains(&other));
             self.batch.extend(fresh.copied());
         }

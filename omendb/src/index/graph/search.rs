@@ -253,7 +253,7 @@ impl GraphIndex {
         } else {
             scratch.signed.clear();
             scratch.signed.extend(scratch.query.iter().map(|code| code ^ 0x80));
-            let terms = [gemm::row_terms(&scratch.signed).1];
+            let terms = [codes::row_terms(&scratch.query).1];
             let block = RowBlock { signed: &scratch.signed, terms: &terms };
             let bits = KeyBits { shift: 0, index_bits: 0 };
             for (tile, ids) in self.entry_tiles.iter().zip(entries.chunks(TILE)) {
