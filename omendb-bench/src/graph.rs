@@ -49,9 +49,11 @@ struct Options {
     queries: usize,
     params: BuildParams,
     beams: Vec<usize>,
+    slacks: Vec<f32>,
     rounds: usize,
     as_f32: bool,
     rerank: usize,
+    keep: Option<PathBuf>,
 }
 
 fn parse(args: &[String]) -> Outcome<Options> {
@@ -61,10 +63,12 @@ fn parse(args: &[String]) -> Outcome<Options> {
         threads: 1,
         queries: 2000,
         params: BuildParams::first(),
-        beams: vec![10, 16, 24, 32, 48, 64, 96, 128, 192, 256],
+        beams: Vec::new(),
+        slacks: vec![0.9, 0.95, 1.0, 1.03, 1.06, 1.1, 1.15, 1.2, 1.3],
         rounds: 3,
         as_f32: false,
         rerank: 16,
+        keep: None,
     };
     let mut args = args.iter();
     while let Some(name) = args.next() {
@@ -89,6 +93,8 @@ fn parse(args: &[String]) -> Outcome<Options> {
             "--seed" => options.params.seed = value.parse()?,
             "--rounds" => options.rounds = value.parse()?,
             "--rerank" => options.rerank = value.parse()?,
+            "--slacks" => options.slacks = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            "--keep" => options.keep = Some(value.into()),
             "--beams" => options.beams = list()?,
             "--fanout" => {
                 let fanout = list()?;
@@ -187,7 +193,19 @@ pub fn run(args: &[String]) -> Outcome<()> {
     let (data, root) = load(&options)?;
     let rows = Rows::new(&data.base, data.count, &data.schema)?;
     let (clock, cpu) = (Instant::now(), cpu_seconds());
-    let index = build(rows, &options.params, &|_| {}, &AtomicBool::new(false))?;
+    let kept = options.keep.as_ref().and_then(|path| std::fs::read(path).ok());
+    let index = match &kept {
+        Some(bytes) => {
+            let mut index = GraphIndex::parse(bytes)?;
+            index.calibrate(rows, options.params.threads, &AtomicBool::new(false))?;
+            index
+        }
+        None => build(rows, &options.params, &|_| {}, &AtomicBool::new(false))?,
+    };
+    if let (None, Some(path)) = (&kept, &options.keep) {
+        std::fs::write(path, index.as_bytes())?;
+    }
+    drop(kept);
     let (wall, cpu) = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     println!(
         "{} {} rows x {} {}: {index:?}\nbuild {wall:.2} s, {:.2} us CPU a vector, {:.0} vec/s of wall time; {:.0} bytes a row",
@@ -199,12 +217,17 @@ pub fn run(args: &[String]) -> Outcome<()> {
         data.count as f64 / wall,
         index.as_bytes().len() as f64 / data.count as f64
     );
-    let calibration: Vec<String> = index.calibration().iter().map(|(beam, recall)| format!("{beam}:{recall:.3}")).collect();
+    let calibration: Vec<String> = index.calibration().iter().map(|(level, recall)| format!("{level}:{recall:.3}")).collect();
     println!("calibration {}", calibration.join(" "));
     let tenths = truth(&data, rows, &root, options.threads)?;
-    println!("{:>10} {:>8} {:>9} {:>9} {:>7} {:>8} {:>8}", "beam", "recall", "QPS cpu", "QPS wall", "hops", "compared", "reranked");
+    println!("{:>10} {:>8} {:>9} {:>9} {:>7} {:>8} {:>8}", "effort", "recall", "QPS cpu", "QPS wall", "hops", "compared", "reranked");
     for &beam in &options.beams {
-        sweep(&index, rows, &data, &tenths, Effort { beam, rerank: options.rerank }, &beam.to_string(), options.rounds)?;
+        let effort = Effort { rerank: options.rerank, ..Effort::beam(beam) };
+        sweep(&index, rows, &data, &tenths, effort, &beam.to_string(), options.rounds)?;
+    }
+    for &slack in &options.slacks {
+        let effort = Effort { rerank: options.rerank, ..Effort::slack(slack) };
+        sweep(&index, rows, &data, &tenths, effort, &slack.to_string(), options.rounds)?;
     }
     for target in [0.8, 0.9, 0.95, 0.99, 0.999] {
         let effort = index.effort_for(target, 10);

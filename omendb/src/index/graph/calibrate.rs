@@ -1,5 +1,6 @@
 //! Measures, for each graph, what effort reaches what recall.
 
+use super::exact::Kind;
 use super::layout::GraphIndex;
 use super::parallel::Task;
 use super::search::{Effort, Scratch};
@@ -9,8 +10,9 @@ use crate::distance::gemm::{self, KeyBits, NO_KEY, RowBlock, TILE, Tile};
 use crate::error::Result;
 use std::sync::atomic::AtomicBool;
 
-/// Beams that are measured.
-const BEAMS: [usize; 14] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 1024];
+/// Slacks that are measured, or beams where the walk keeps to one.
+const SLACKS: [f32; 14] = [0.8, 0.9, 0.95, 1.0, 1.03, 1.06, 1.1, 1.14, 1.18, 1.24, 1.32, 1.45, 1.7, 2.2];
+const BEAMS: [f32; 14] = [10.0, 14.0, 20.0, 28.0, 40.0, 56.0, 80.0, 112.0, 160.0, 224.0, 320.0, 448.0, 640.0, 1024.0];
 /// Most rows that are used as queries: multiples of a tile.
 const MAX_QUERIES: usize = 256;
 /// Neighbours that recall is judged on.
@@ -19,7 +21,7 @@ const K: usize = 10;
 const ENOUGH: f32 = 0.9995;
 
 impl GraphIndex {
-    /// Measures recall@10 of growing beams with rows of the set as queries, each blind to itself.
+    /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node.
     pub fn calibrate(&mut self, rows: Rows<'_>, threads: usize, cancel: &AtomicBool) -> Result<()> {
         let task = Task { threads, cancel };
         let wanted = (self.count / 100).min(MAX_QUERIES) / TILE * TILE;
@@ -34,21 +36,22 @@ impl GraphIndex {
             .collect();
         let truth = self.exact_answers(rows, &picks, &task)?;
         let mut pairs = Vec::new();
-        for beam in BEAMS {
+        for level in if self.kind == Kind::Product { BEAMS } else { SLACKS } {
             let hits = task.map(wanted.div_ceil(TILE), |part| {
                 let (mut scratch, mut out, mut hits) = (Scratch::default(), Vec::new(), 0);
                 for (&pick, truth) in picks.iter().zip(&truth).skip(part * TILE).take(TILE) {
                     let own = self.order()[pick as usize];
-                    let others = |row: u32| row != own;
-                    let effort = Effort::beam(beam);
-                    self.search(rows, rows.row(own as usize), K, effort, Some(&others), &mut scratch, &mut out)?;
+                    // With its own node, whose edges are the answer, every row would be an easy query.
+                    scratch.blind_to = Some(pick);
+                    let effort = self.effort_of(level, K);
+                    self.search(rows, rows.row(own as usize), K, effort, None, &mut scratch, &mut out)?;
                     let limit = truth * (1.0 + 1e-5) + 1e-6;
                     hits += out.iter().filter(|(_, distance)| *distance <= limit).count();
                 }
                 Ok(hits)
             })?;
             let recall = hits.iter().sum::<usize>() as f32 / (wanted * K) as f32;
-            pairs.push((beam, recall.min(1.0)));
+            pairs.push((level, recall.min(1.0)));
             if recall >= ENOUGH {
                 break;
             }
@@ -117,15 +120,24 @@ impl GraphIndex {
     /// The effort that reached `recall` (0 to 1) at calibration, for `k` results.
     pub fn effort_for(&self, recall: f32, k: usize) -> Effort {
         let pairs = self.calibration();
-        let beam = match pairs.iter().position(|&(_, measured)| measured >= recall) {
-            Some(0) => pairs[0].0 as f32,
+        let level = match pairs.iter().position(|&(_, measured)| measured >= recall) {
+            Some(0) => pairs[0].0,
             Some(place) => {
                 let ((low, below), (high, above)) = (pairs[place - 1], pairs[place]);
-                let share = (recall - below) / (above - below).max(1e-6);
-                low as f32 * (high as f32 / low as f32).powf(share)
+                low + (high - low) * (recall - below) / (above - below).max(1e-6)
             }
-            None => pairs.last().map_or(128.0, |&(beam, _)| beam as f32),
+            None if self.kind == Kind::Product => pairs.last().map_or(256.0, |pair| pair.0),
+            None => pairs.last().map_or(1.3, |pair| pair.0),
         };
-        Effort { beam: beam.ceil() as usize + k.saturating_sub(K), rerank: 16 + k / 4 }
+        self.effort_of(level, k)
+    }
+
+    fn effort_of(&self, level: f32, k: usize) -> Effort {
+        let effort = if self.kind == Kind::Product {
+            Effort::beam(level.ceil() as usize + k.saturating_sub(K))
+        } else {
+            Effort::slack(level)
+        };
+        Effort { rerank: effort.rerank + k / 4, ..effort }
     }
 }

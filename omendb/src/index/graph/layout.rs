@@ -9,7 +9,7 @@
 //! | order | u32 a node: the row that the node stands for |
 //! | entries | u32 each: nodes that searches may start from |
 //! | centre | f32 a dimension: what codes are centred on |
-//! | calibration | pairs of f32: beam, recall@10 measured with it, ascending by beam |
+//! | calibration | pairs of f32: slack (beam, for dot products), recall@10 measured with it, ascending |
 
 use super::exact::Kind;
 use super::prune::NO_NEIGHBOUR;
@@ -294,15 +294,15 @@ impl GraphIndex {
         words(&self.bytes[self.sections.entries.clone()])
     }
 
-    /// Pairs of beam and the recall@10 that was measured with it, ascending by beam; empty where not calibrated.
-    pub fn calibration(&self) -> Vec<(usize, f32)> {
+    /// Pairs of slack (beam, for dot products) and the recall@10 that was measured with it, ascending; empty where not calibrated.
+    pub fn calibration(&self) -> Vec<(f32, f32)> {
         let Ok((header, _)) = Header::read_from_prefix(&self.bytes) else { return Vec::new() };
         let pairs = <[f32]>::ref_from_bytes(&self.bytes[self.sections.calibration.clone()]).unwrap_or(&[]);
-        pairs.chunks_exact(2).take(header.calibrations as usize).map(|pair| (pair[0] as usize, pair[1])).collect()
+        pairs.chunks_exact(2).take(header.calibrations as usize).map(|pair| (pair[0], pair[1])).collect()
     }
 
-    pub(super) fn set_calibration(&mut self, pairs: &[(usize, f32)]) {
-        let flat: Vec<f32> = pairs.iter().take(MAX_CALIBRATION).flat_map(|&(beam, recall)| [beam as f32, recall]).collect();
+    pub(super) fn set_calibration(&mut self, pairs: &[(f32, f32)]) {
+        let flat: Vec<f32> = pairs.iter().take(MAX_CALIBRATION).flat_map(|&(level, recall)| [level, recall]).collect();
         let start = self.sections.calibration.start;
         self.bytes[start..start + flat.len() * 4].copy_from_slice(flat.as_bytes());
         let place = std::mem::offset_of!(Header, calibrations);

@@ -8,22 +8,38 @@ use crate::distance::codes;
 use crate::distance::fastscan::{self, BLOCK, SignBlock, SignTables};
 use crate::distance::gemm::{self, KeyBits, RowBlock, TILE};
 use crate::error::{Error, Result};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// How hard a search tries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
-    /// Candidates kept while walking. More find more, slower.
+    /// The walk ends where the next candidate's squared distance exceeds this many times that of the `k`-th found.
+    /// Hard queries, whose neighbours are all about as far, so get more work by themselves. Infinite, the walk keeps
+    /// to `beam` instead; dot products always do.
+    pub slack: f32,
+    /// Nodes whose nearness ends the walk where there is no slack. More find more, slower.
     pub beam: usize,
     /// Found rows that are compared exactly, beyond the `k` asked for.
     pub rerank: usize,
 }
 
 impl Effort {
-    /// The effort of a plain beam.
+    /// The effort of a plain beam, as users know it (`ef`).
     pub fn beam(beam: usize) -> Self {
-        Effort { beam, rerank: 16 }
+        Effort { slack: f32::INFINITY, beam, rerank: RERANK }
+    }
+
+    /// The effort of a distance ratio; 1.0 to 1.2 is usual.
+    pub fn slack(slack: f32) -> Self {
+        Effort { slack, beam: 128, rerank: RERANK }
     }
 }
+
+/// Rows compared exactly beyond those asked for, unless the caller says.
+const RERANK: usize = 16;
+/// The walk judges its progress by at least this many found rows.
+const LEAST_JUDGED: usize = 10;
 
 /// What a search did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,8 +57,12 @@ pub struct SearchStats {
 pub struct Scratch {
     visited: Vec<u64>,
     touched: Vec<u32>,
-    beam: Vec<u64>,
-    expanded: Vec<(f32, u32)>,
+    /// Candidates, nearest on top: `Reverse(ordered distance << 32 | node)`.
+    frontier: BinaryHeap<Reverse<u64>>,
+    /// A node that the walk must not use, as if it were not in the graph.
+    pub(super) blind_to: Option<u32>,
+    found: Vec<(f32, u32)>,
+    nearest: Nearest,
     query: Vec<u8>,
     signed: Vec<u8>,
     placed: Vec<f32>,
@@ -50,7 +70,8 @@ pub struct Scratch {
     tables: SignTables,
     exact: ExactQuery,
     fresh: Vec<u32>,
-    distances: Vec<u32>,
+    squares: Vec<u32>,
+    distances: Vec<f32>,
     products: Vec<i32>,
     best: Vec<u32>,
 }
@@ -61,10 +82,41 @@ impl std::fmt::Debug for Scratch {
     }
 }
 
-/// Marks a candidate whose neighbours were looked at.
-const EXPANDED: u64 = 1 << 31;
+/// The `k` smallest distances found, ascending, and what the next candidate may be at most.
+#[derive(Default)]
+struct Nearest {
+    distances: Vec<f32>,
+    k: usize,
+    slack: f32,
+    limit: f32,
+}
+
+impl Nearest {
+    fn reset(&mut self, k: usize, slack: f32) {
+        self.distances.clear();
+        (self.k, self.slack, self.limit) = (k, slack, f32::INFINITY);
+    }
+
+    #[inline]
+    fn add(&mut self, distance: f32) {
+        if self.distances.len() == self.k && distance >= self.distances[self.k - 1] {
+            return;
+        }
+        if self.distances.len() == self.k {
+            self.distances.pop();
+        }
+        let place = self.distances.partition_point(|&other| other <= distance);
+        self.distances.insert(place, distance);
+        if self.distances.len() == self.k {
+            self.limit = self.distances[self.k - 1] * self.slack;
+        }
+    }
+}
+
 /// Entry points that a walk starts from.
 const STARTS: usize = 4;
+/// Candidates whose blocks are asked for while the one before them is looked at.
+const AHEAD: usize = 2;
 
 /// Maps floats to integers of the same order.
 #[inline]
@@ -88,8 +140,8 @@ impl Scratch {
             self.visited[word as usize] = 0;
         }
         self.touched.clear();
-        self.beam.clear();
-        self.expanded.clear();
+        self.frontier.clear();
+        self.found.clear();
     }
 
     /// Marks a node; whether it was new.
@@ -112,27 +164,9 @@ impl Scratch {
         self.visited[id as usize / 64] >> (id % 64) & 1 == 1
     }
 
-    /// Puts a candidate in its place; the place, or `size` where it is worse than all of a full beam.
     #[inline]
-    fn insert(&mut self, distance: f32, id: u32, size: usize) -> usize {
-        let key = u64::from(ordered(distance)) << 32 | u64::from(id);
-        if self.beam.len() >= size {
-            if self.beam.last().is_some_and(|&last| key >= last) {
-                return size;
-            }
-            self.beam.pop();
-        }
-        let place = self.beam.partition_point(|&other| other < key);
-        self.beam.insert(place, key);
-        place
-    }
-
-    #[inline]
-    fn threshold(&self, size: usize) -> f32 {
-        match self.beam.last() {
-            Some(&last) if self.beam.len() >= size => unordered((last >> 32) as u32),
-            _ => f32::INFINITY,
-        }
+    fn push(&mut self, distance: f32, id: u32) {
+        self.frontier.push(Reverse(u64::from(ordered(distance)) << 32 | u64::from(id)));
     }
 }
 
@@ -172,16 +206,19 @@ impl GraphIndex {
             return Ok(stats);
         }
         self.prepare(query, scratch);
-        let mut size = effort.beam.max(k).max(STARTS).min(self.count.max(STARTS));
-        loop {
-            scratch.reset(self.count);
-            self.walk(size, scratch, &mut stats);
-            self.rerank(&rows, k, effort.rerank, live, scratch, out, &mut stats);
-            if out.len() >= k || size >= self.count {
-                return Ok(stats);
-            }
-            size = (size * 4).min(self.count);
+        scratch.reset(self.count);
+        if let Some(node) = scratch.blind_to.filter(|&node| (node as usize) < self.count) {
+            scratch.visit(node);
         }
+        let judged = k.max(LEAST_JUDGED).min(self.count);
+        if effort.slack.is_finite() && self.kind == Kind::Euclidean {
+            scratch.nearest.reset(judged, effort.slack);
+        } else {
+            scratch.nearest.reset(effort.beam.max(judged).min(self.count), 1.0);
+        }
+        self.walk(live, scratch, &mut stats);
+        self.rerank(&rows, k, effort.rerank, scratch, out, &mut stats);
+        Ok(stats)
     }
 
     /// Encodes the query for the walk.
@@ -198,33 +235,37 @@ impl GraphIndex {
         }
     }
 
-    fn walk(&self, size: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
-        self.start(size, scratch, stats);
-        let mut cursor = 0;
-        while cursor < scratch.beam.len() {
-            let candidate = scratch.beam[cursor];
-            if candidate & EXPANDED != 0 {
-                cursor += 1;
+    fn walk(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
+        self.start(live, scratch, stats);
+        while let Some(Reverse(candidate)) = scratch.frontier.pop() {
+            let (distance, id) = (unordered((candidate >> 32) as u32), candidate as u32);
+            if distance > scratch.nearest.limit {
+                return;
+            }
+            for &Reverse(next) in scratch.frontier.as_slice().iter().take(AHEAD) {
+                self.prefetch(next as u32);
+            }
+            if !self.inline {
+                self.expand_separate(id, live, scratch, stats);
+            } else if scratch.visit(id) {
+                self.expand_inline(id, live, scratch, stats);
+            } else {
                 continue;
             }
-            scratch.beam[cursor] |= EXPANDED;
-            let id = (candidate & (EXPANDED - 1)) as u32;
-            cursor += 1;
-            if let Some(&next) = scratch.beam.get(cursor) {
-                self.prefetch((next & (EXPANDED - 1)) as u32);
-            }
-            let first = if self.inline {
-                if !scratch.visit(id) {
-                    continue;
-                }
-                self.expand_inline(id, size, cursor, scratch, stats)
-            } else {
-                let distance = unordered((candidate >> 32) as u32);
-                scratch.expanded.push((distance, id));
-                self.expand_separate(id, size, scratch, stats)
-            };
             stats.hops += 1;
-            cursor = cursor.min(first);
+        }
+    }
+
+    /// Takes a row whose code was compared into account, if it is wanted.
+    #[inline]
+    fn found(&self, distance: f32, id: u32, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch) {
+        if distance > scratch.nearest.limit {
+            return;
+        }
+        let row = self.order()[id as usize];
+        if live.is_none_or(|live| live(row)) {
+            scratch.found.push((distance, row));
+            scratch.nearest.add(distance);
         }
     }
 
@@ -236,8 +277,8 @@ impl GraphIndex {
         }
     }
 
-    /// Fills the beam with the nearest entry points.
-    fn start(&self, size: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
+    /// Begins with the nearest entry points.
+    fn start(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
         let entries = self.entries();
         stats.compared += entries.len();
         let mut starts = [(f32::INFINITY, 0u32); STARTS];
@@ -262,24 +303,32 @@ impl GraphIndex {
             }
         }
         for (distance, id) in starts.into_iter().filter(|start| start.0 < f32::INFINITY) {
-            if self.inline || scratch.visit(id) {
-                scratch.insert(distance, id, size);
-                self.prefetch(id);
+            if self.inline {
+                scratch.push(distance, id);
+            } else if scratch.visit(id) {
+                self.found(distance, id, live, scratch);
+                scratch.push(distance, id);
             }
+            self.prefetch(id);
         }
     }
 
-    /// Looks at the neighbours of `id` through the codes in its block; the first place of the beam that changed.
-    fn expand_inline(&self, id: u32, size: usize, cursor: usize, scratch: &mut Scratch, stats: &mut SearchStats) -> usize {
+    /// Looks at the neighbours of `id` through the codes in its block.
+    fn expand_inline(
+        &self,
+        id: u32,
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) {
         let base = codes::squared_l2(&scratch.query, self.code(id)) as f32;
-        scratch.expanded.push((base, id));
+        self.found(base, id, live, scratch);
         let (list, rest) = self.node(id).split_at(self.degree * 4);
         let list = words(list);
         let (adds, rest) = rest.split_at(self.degree * 2);
         let (slopes, signs) = rest.split_at(self.degree * 2);
         let block_bytes = fastscan::block_bytes(self.width);
         let mut estimates = [0f32; BLOCK];
-        let mut first = usize::MAX;
         for part in 0..self.degree / BLOCK {
             let block = SignBlock {
                 codes: &signs[part * block_bytes..][..block_bytes],
@@ -287,8 +336,8 @@ impl GraphIndex {
                 slope: &slopes[part * 64..][..64],
             };
             stats.compared += BLOCK;
-            let threshold = scratch.threshold(size);
-            let mut below = fastscan::estimate(&scratch.tables, block, base, threshold, &mut estimates);
+            let limit = scratch.nearest.limit;
+            let mut below = fastscan::estimate(&scratch.tables, block, base, limit, &mut estimates);
             let ids = &list[part * BLOCK..][..BLOCK];
             while below != 0 {
                 let index = below.trailing_zeros() as usize;
@@ -297,66 +346,62 @@ impl GraphIndex {
                 if other == NO_NEIGHBOUR || scratch.seen(other) {
                     continue;
                 }
-                let place = scratch.insert(estimates[index], other, size);
-                if place <= cursor {
+                let nearest = scratch.frontier.peek().is_none_or(|&Reverse(top)| ordered(estimates[index]) < (top >> 32) as u32);
+                if nearest {
                     self.prefetch(other);
                 }
-                first = first.min(place);
+                scratch.push(estimates[index], other);
             }
         }
-        first
     }
 
-    /// Compares the query with the codes of the neighbours of `id`; the first place of the beam that changed.
-    fn expand_separate(&self, id: u32, size: usize, scratch: &mut Scratch, stats: &mut SearchStats) -> usize {
-        let list = words(self.node(id));
+    /// Compares the query with the codes of the neighbours of `id`.
+    fn expand_separate(
+        &self,
+        id: u32,
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) {
         let mut fresh = std::mem::take(&mut scratch.fresh);
         fresh.clear();
-        for &other in list.iter().take_while(|&&other| other != NO_NEIGHBOUR) {
+        for &other in words(self.node(id)).iter().take_while(|&&other| other != NO_NEIGHBOUR) {
             if scratch.visit(other) {
                 codes::prefetch(self.code(other), 8);
                 fresh.push(other);
             }
         }
         stats.compared += fresh.len();
-        let mut first = usize::MAX;
+        let mut distances = std::mem::take(&mut scratch.distances);
         if self.kind == Kind::Product {
             codes::product_many(&scratch.query, self.codes(), &fresh, &mut scratch.products);
-            let products = std::mem::take(&mut scratch.products);
-            for (&product, &other) in products.iter().zip(&fresh) {
-                first = first.min(scratch.insert(-(product as f32), other, size));
-            }
-            scratch.products = products;
+            distances.clear();
+            distances.extend(scratch.products.iter().map(|&product| -(product as f32)));
         } else {
-            codes::squared_l2_many(&scratch.query, self.codes(), &fresh, &mut scratch.distances);
-            let distances = std::mem::take(&mut scratch.distances);
-            for (&distance, &other) in distances.iter().zip(&fresh) {
-                first = first.min(scratch.insert(distance as f32, other, size));
-            }
-            scratch.distances = distances;
+            codes::squared_l2_many(&scratch.query, self.codes(), &fresh, &mut scratch.squares);
+            distances.clear();
+            distances.extend(scratch.squares.iter().map(|&square| square as f32));
         }
-        scratch.fresh = fresh;
-        first
+        for (&distance, &other) in distances.iter().zip(&fresh) {
+            if distance <= scratch.nearest.limit {
+                self.found(distance, other, live, scratch);
+                scratch.push(distance, other);
+            }
+        }
+        (scratch.fresh, scratch.distances) = (fresh, distances);
     }
 
     /// Compares the best of what the walk saw exactly.
-    #[allow(clippy::too_many_arguments)]
     fn rerank(
         &self,
         rows: &Rows<'_>,
         k: usize,
         more: usize,
-        live: Option<&dyn Fn(u32) -> bool>,
         scratch: &mut Scratch,
         out: &mut Vec<(u32, f32)>,
         stats: &mut SearchStats,
     ) {
-        let order = self.order();
-        let found = &mut scratch.expanded;
-        found.iter_mut().for_each(|(_, id)| *id = order[*id as usize]);
-        if let Some(live) = live {
-            found.retain(|&(_, row)| live(row));
-        }
+        let found = &mut scratch.found;
         let wanted = (k + more).min(found.len());
         if wanted < found.len() {
             found.select_nth_unstable_by(wanted, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
