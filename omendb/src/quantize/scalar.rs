@@ -11,6 +11,9 @@ const SAMPLE_ROWS: usize = 4096;
 /// The share of sampled values that the scale leaves unclipped.
 const COVERED: f64 = 0.9998;
 
+/// Farthest that a placed value may lie from the centre, in codes.
+const MAX_PLACED: f32 = 8192.0;
+
 /// How rows become biased 8-bit codes (`signed value + 128`), padded to a multiple of 64 dimensions.
 ///
 /// Cosine rows are normalised first. Dot-product rows get one more dimension, `sqrt(M^2 - |x|^2)` with M the largest
@@ -129,7 +132,8 @@ impl ScalarQuantizer {
     pub fn place_query(&self, query: &[u8], values: &mut Vec<f32>, out: &mut [f32]) {
         self.prepare(query, values);
         self.place(values, out);
-        out.iter_mut().for_each(|value| *value *= self.scale);
+        // A query far from all rows keeps its direction, and sums of its squares stay finite.
+        out.iter_mut().for_each(|value| *value = (*value * self.scale).clamp(-MAX_PLACED, MAX_PLACED));
     }
 
     /// The prepared values of a row: decoded, and normalised or augmented as the metric asks.

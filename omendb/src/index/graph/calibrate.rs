@@ -45,7 +45,7 @@ impl GraphIndex {
                     scratch.blind_to = Some(pick);
                     let effort = self.effort_of(level, K);
                     self.search(rows, rows.row(own as usize), K, effort, None, &mut scratch, &mut out)?;
-                    let limit = truth * (1.0 + 1e-5) + 1e-6;
+                    let limit = truth + truth.abs() * 1e-5 + 1e-6;
                     hits += out.iter().filter(|(_, distance)| *distance <= limit).count();
                 }
                 Ok(hits)

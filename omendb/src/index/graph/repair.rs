@@ -22,7 +22,7 @@ struct Reach<'a> {
     queue: Vec<u32>,
 }
 
-/// Adds edges until each node can be reached from `entries`. An edge that some node is reached through is never
+/// Adds edges until each node can be reached from the middle one of `entries`. An edge that some node is reached through is never
 /// dropped, so one pass is enough.
 pub(super) fn connect(
     points: &Points<'_>,
@@ -33,9 +33,10 @@ pub(super) fn connect(
     task: &Task<'_>,
 ) -> Result<usize> {
     let mut reach = Reach { nodes, stride, degree, parent: vec![UNREACHED; points.count], queue: Vec::new() };
-    for &entry in entries {
-        reach.parent[entry as usize] = ROOT;
-        reach.queue.push(entry);
+    // From one entry point alone: which of them a search starts from depends on its query.
+    if let Some(&root) = entries.get(entries.len() / 2) {
+        reach.parent[root as usize] = ROOT;
+        reach.queue.push(root);
     }
     reach.spread();
     let mut added = 0;
@@ -133,7 +134,7 @@ impl Walk {
         self.found.clear();
         let mut expanded = std::collections::HashSet::new();
         self.batch.clear();
-        self.batch.extend_from_slice(entries);
+        self.batch.extend(entries.iter().filter(|&&entry| reach.parent[entry as usize] != UNREACHED));
         loop {
             self.seen.extend(self.batch.iter().copied());
             codes::squared_l2_many(points.code(node), points.codes, &self.batch, &mut self.distances);

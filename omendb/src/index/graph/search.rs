@@ -237,7 +237,17 @@ impl GraphIndex {
 
     fn walk(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
         self.start(live, scratch, stats);
-        while let Some(Reverse(candidate)) = scratch.frontier.pop() {
+        let mut restarted = false;
+        loop {
+            let Some(Reverse(candidate)) = scratch.frontier.pop() else {
+                // Too few found: what the nearest entry points do not lead to, the others do.
+                if restarted || scratch.nearest.limit < f32::INFINITY {
+                    return;
+                }
+                restarted = true;
+                self.start_everywhere(live, scratch, stats);
+                continue;
+            };
             let (distance, id) = (unordered((candidate >> 32) as u32), candidate as u32);
             if distance > scratch.nearest.limit {
                 return;
@@ -246,7 +256,7 @@ impl GraphIndex {
                 self.prefetch(next as u32);
             }
             if !self.inline {
-                self.expand_separate(id, live, scratch, stats);
+                self.compare(words(self.node(id)), live, scratch, stats);
             } else if scratch.visit(id) {
                 self.expand_inline(id, live, scratch, stats);
             } else {
@@ -313,6 +323,15 @@ impl GraphIndex {
         }
     }
 
+    /// Adds all entry points.
+    fn start_everywhere(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
+        if self.inline {
+            self.entries().iter().for_each(|&entry| scratch.push(f32::MAX, entry));
+        } else {
+            self.compare(self.entries(), live, scratch, stats);
+        }
+    }
+
     /// Looks at the neighbours of `id` through the codes in its block.
     fn expand_inline(
         &self,
@@ -355,17 +374,17 @@ impl GraphIndex {
         }
     }
 
-    /// Compares the query with the codes of the neighbours of `id`.
-    fn expand_separate(
+    /// Compares the query with the codes of those of `list` that are new.
+    fn compare(
         &self,
-        id: u32,
+        list: &[u32],
         live: Option<&dyn Fn(u32) -> bool>,
         scratch: &mut Scratch,
         stats: &mut SearchStats,
     ) {
         let mut fresh = std::mem::take(&mut scratch.fresh);
         fresh.clear();
-        for &other in words(self.node(id)).iter().take_while(|&&other| other != NO_NEIGHBOUR) {
+        for &other in list.iter().take_while(|&&other| other != NO_NEIGHBOUR) {
             if scratch.visit(other) {
                 codes::prefetch(self.code(other), 8);
                 fresh.push(other);

@@ -51,7 +51,8 @@ fn write_block(points: &Points<'_>, node: u32, list: &[u32], block: &mut [u8], s
         if other != NO_NEIGHBOUR {
             let parts = fastscan::sign_parts(own, points.code(other), signs);
             let rate = if parts.absolute > 0.0 { 2.0 * parts.square / parts.absolute } else { 0.0 };
-            add = f16::from_f32((parts.square + rate * parts.product) / ADD_SCALE);
+            // Kept finite: infinity stands for no neighbour.
+            add = f16::from_f32(((parts.square + rate * parts.product) / ADD_SCALE).min(f16::MAX.to_f32()));
             slope = f16::from_f32(rate);
             let (byte, half) = (index % BLOCK % 16, index % BLOCK / 16 * 4);
             let mut tables = codes[index / BLOCK * block_bytes..][..block_bytes].chunks_exact_mut(16);
