@@ -90,6 +90,7 @@ fn parse(args: &[String]) -> Outcome<Options> {
             "--degree" => options.params.degree = value.parse()?,
             "--leaf-max" => options.params.leaf_max = value.parse()?,
             "--leaf-k" => options.params.leaf_k = value.parse()?,
+            "--inline" => options.params.inline_max_dim = value.parse()?,
             "--seed" => options.params.seed = value.parse()?,
             "--rounds" => options.rounds = value.parse()?,
             "--rerank" => options.rerank = value.parse()?,
@@ -130,7 +131,8 @@ fn load(options: &Options) -> Outcome<(DataSet, PathBuf)> {
     let stride = element.stride(dim);
     let count = options.count.min(base.shape[0]);
     let query_count = options.queries.min(queries.shape[0]);
-    let (mut base, mut queries) = (base.bytes[..count * stride].to_vec(), queries.bytes[..query_count * stride].to_vec());
+    let (mut base, mut queries) =
+        (base.bytes[..count * stride].to_vec(), queries.bytes[..query_count * stride].to_vec());
     if options.as_f32 && element == Element::U8 {
         let widen = |bytes: &[u8]| bytes.iter().flat_map(|&b| f32::from(b).to_le_bytes()).collect::<Vec<u8>>();
         (base, queries, element) = (widen(&base), widen(&queries), Element::F32);
@@ -162,7 +164,11 @@ fn truth(data: &DataSet, rows: Rows<'_>, root: &std::path::Path, threads: usize)
             let (x, y) = (f64::from(x), f64::from(y));
             (aa, bb, ab, dd) = (aa + x * x, bb + y * y, ab + x * y, dd + (x - y) * (x - y));
         }
-        if data.schema.metric == Metric::Cosine { (1.0 - ab / (aa * bb).sqrt().max(1e-30)) as f32 } else { dd.sqrt() as f32 }
+        if data.schema.metric == Metric::Cosine {
+            (1.0 - ab / (aa * bb).sqrt().max(1e-30)) as f32
+        } else {
+            dd.sqrt() as f32
+        }
     };
     let one = |query: usize| -> f32 {
         let own = values(&data.queries[query * stride..][..stride]);
@@ -217,10 +223,14 @@ pub fn run(args: &[String]) -> Outcome<()> {
         data.count as f64 / wall,
         index.as_bytes().len() as f64 / data.count as f64
     );
-    let calibration: Vec<String> = index.calibration().iter().map(|(level, recall)| format!("{level}:{recall:.3}")).collect();
+    let calibration: Vec<String> =
+        index.calibration().iter().map(|(level, recall)| format!("{level}:{recall:.3}")).collect();
     println!("calibration {}", calibration.join(" "));
     let tenths = truth(&data, rows, &root, options.threads)?;
-    println!("{:>10} {:>8} {:>9} {:>9} {:>7} {:>8} {:>8}", "effort", "recall", "QPS cpu", "QPS wall", "hops", "compared", "reranked");
+    println!(
+        "{:>10} {:>8} {:>9} {:>9} {:>7} {:>8} {:>8}",
+        "effort", "recall", "QPS cpu", "QPS wall", "hops", "compared", "reranked"
+    );
     for &beam in &options.beams {
         let effort = Effort { rerank: options.rerank, ..Effort::beam(beam) };
         sweep(&index, rows, &data, &tenths, effort, &beam.to_string(), options.rounds)?;

@@ -15,7 +15,10 @@ pub mod schema;
 pub mod storage;
 
 pub use collection::Collection;
-pub use database::{restore, salvage, verify_backup, BackupReport, CheckReport, CollectionStats, Database, Durability, Latency, Options, RecoveryReport, SalvageReport, Stats};
+pub use database::{
+    BackupReport, CheckReport, CollectionStats, Database, Durability, Latency, Options, RecoveryReport, SalvageReport,
+    Stats, restore, salvage, verify_backup,
+};
 pub use error::{Error, Result};
 pub use ids::{Id, IdColumn, IdRef};
 pub use record::{Batch, BlobColumn, Hit, Hits, Include, Patch, Record, SearchOptions, Vector, Vectors};

@@ -10,7 +10,7 @@ use half::f16;
 /// Neighbours of a block.
 pub const BLOCK: usize = 32;
 /// What the `add` factor is divided by to fit half precision.
-pub const ADD_SCALE: f32 = 256.0;
+pub const ADD_SCALE: f32 = 1024.0;
 
 /// Bytes of one block's codes.
 pub fn block_bytes(width: usize) -> usize {
@@ -26,7 +26,7 @@ pub struct SignTables {
 }
 
 impl SignTables {
-    /// Makes the tables of a placed query; its length is a multiple of 16.
+    /// Makes the tables of a placed query; its length is a multiple of 16, at most 1,024 so that sums fit 16 bits.
     pub fn fill(&mut self, query: &[f32]) {
         self.tables.clear();
         let reach = |four: &[f32]| four.iter().map(|value| value.abs()).sum::<f32>();
@@ -73,7 +73,13 @@ pub fn estimate(tables: &SignTables, block: SignBlock<'_>, base: f32, threshold:
     estimate_portable(tables, block, base, threshold, out)
 }
 
-fn estimate_portable(tables: &SignTables, block: SignBlock<'_>, base: f32, threshold: f32, out: &mut [f32; BLOCK]) -> u32 {
+fn estimate_portable(
+    tables: &SignTables,
+    block: SignBlock<'_>,
+    base: f32,
+    threshold: f32,
+    out: &mut [f32; BLOCK],
+) -> u32 {
     let mut sums = [0u16; BLOCK];
     for (table, codes) in tables.tables.chunks_exact(16).zip(block.codes.chunks_exact(16)) {
         for (index, &byte) in codes.iter().enumerate() {

@@ -28,7 +28,9 @@ impl Tile {
         let mut rows = rows.take(TILE);
         for lane in (0..TILE).step_by(4) {
             let mut filled = 0;
-            while filled < 4 && let Some(row) = rows.next() {
+            while filled < 4
+                && let Some(row) = rows.next()
+            {
                 four[filled] = &row[..width];
                 filled += 1;
             }
@@ -257,7 +259,8 @@ mod tests {
             let mut keys: Vec<u32> = (0..count)
                 .map(|row| {
                     let other = &codes[row * width..][..width];
-                    let d: u64 = point.iter().zip(other).map(|(&a, &b)| (i64::from(a) - i64::from(b)).pow(2) as u64).sum();
+                    let d: u64 =
+                        point.iter().zip(other).map(|(&a, &b)| (i64::from(a) - i64::from(b)).pow(2) as u64).sum();
                     (((d >> bits.shift) << bits.index_bits) as u32) | row as u32
                 })
                 .collect();

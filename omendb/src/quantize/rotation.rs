@@ -3,7 +3,7 @@
 use crate::index::graph::mix;
 
 /// Widest vector that is rotated.
-pub const MAX_ROTATED: usize = 256;
+pub const MAX_ROTATED: usize = 1024;
 const ROUNDS: usize = 3;
 
 /// An orthogonal map of `width` (a power of two) dimensions, made from a seed.

@@ -37,13 +37,14 @@ pub struct ScalarQuantizer {
 }
 
 impl ScalarQuantizer {
-    /// Whether rows of this kind are rotated, so that the signs of their differences carry their direction.
-    pub fn rotates(dim: usize, element: Element, metric: Metric) -> bool {
+    /// Whether rows of this kind can be rotated, so that the signs of their differences carry their direction.
+    pub fn can_rotate(dim: usize, element: Element, metric: Metric) -> bool {
         dim <= MAX_ROTATED && element != Element::Bits && metric != Metric::Dot
     }
 
-    /// Chooses centre and scale from an even sample of `rows`; `seed` is the rotation's.
-    pub fn fit(rows: Rows<'_>, seed: u64) -> Self {
+    /// Chooses centre and scale from an even sample of `rows`. `rotation` is the seed of the rotation, where one is
+    /// wanted and [possible](Self::can_rotate).
+    pub fn fit(rows: Rows<'_>, rotation: Option<u64>) -> Self {
         let mut fitted = ScalarQuantizer {
             dim: rows.dim,
             element: rows.element,
@@ -53,8 +54,8 @@ impl ScalarQuantizer {
             center: Vec::new(),
             rotation: None,
         };
-        if Self::rotates(rows.dim, rows.element, rows.metric) {
-            fitted.rotation = Some(Rotation::new(fitted.width(), seed));
+        if Self::can_rotate(rows.dim, rows.element, rows.metric) {
+            fitted.rotation = rotation.map(|seed| Rotation::new(Self::rotated_width(rows.dim), seed));
         }
         if fitted.is_direct() {
             return fitted;
@@ -94,7 +95,7 @@ impl ScalarQuantizer {
 
     /// Whether a code is the row's own bytes, so that distances between codes are exact.
     pub fn is_direct(&self) -> bool {
-        if Self::rotates(self.dim, self.element, self.metric) {
+        if self.rotation.is_some() {
             return false;
         }
         match self.element {
@@ -109,10 +110,15 @@ impl ScalarQuantizer {
         self.dim + usize::from(self.metric == Metric::Dot)
     }
 
+    /// Bytes of a rotated row's code.
+    pub fn rotated_width(dim: usize) -> usize {
+        dim.next_power_of_two().max(64)
+    }
+
     /// Bytes of a code.
     pub fn width(&self) -> usize {
-        if Self::rotates(self.dim, self.element, self.metric) {
-            return self.dims().next_power_of_two().max(64);
+        if self.rotation.is_some() {
+            return Self::rotated_width(self.dim);
         }
         self.dims().next_multiple_of(64)
     }

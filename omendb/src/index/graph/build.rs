@@ -25,6 +25,9 @@ pub struct BuildParams {
     pub fanout: [usize; 2],
     /// Neighbours that each leaf gives to each of its points, 1 to 8.
     pub leaf_k: usize,
+    /// Widest rows whose neighbours' one-bit codes are stored with each node, at most 1,024. A node then takes
+    /// `degree * width / 8` bytes more, and a hop reads one block instead of one code a neighbour.
+    pub inline_max_dim: usize,
     /// Calibrate search effort against exact answers.
     pub calibrate: bool,
 }
@@ -32,7 +35,16 @@ pub struct BuildParams {
 impl BuildParams {
     /// The quickest build that searches well: for a segment's first graph.
     pub fn first() -> Self {
-        BuildParams { degree: 32, seed: 0, threads: 1, leaf_max: 256, fanout: [4, 2], leaf_k: 3, calibrate: true }
+        BuildParams {
+            degree: 32,
+            seed: 0,
+            threads: 1,
+            leaf_max: 256,
+            fanout: [4, 2],
+            leaf_k: 3,
+            inline_max_dim: 256,
+            calibrate: true,
+        }
     }
 
     /// A careful build, two to three times as long: for a settled segment.
@@ -68,8 +80,8 @@ pub fn build(
     params.validate()?;
     let task = Task { threads: params.threads.max(1), cancel };
     progress(0.0);
-    let quantizer = ScalarQuantizer::fit(rows, params.seed);
-    let (width, entries) = (quantizer.width(), sample_entries(rows.count));
+    let quantizer = ScalarQuantizer::fit(rows, (rows.dim <= params.inline_max_dim).then_some(params.seed));
+    let (width, entries) = (quantizer.width(), sample_entries(rows.count, quantizer.width()));
     let codes = points::encode(rows, &quantizer, &task)?;
     progress(0.05);
     let carve = CarveParams { leaf_max: params.leaf_max, fanout: params.fanout, seed: params.seed };
@@ -101,8 +113,12 @@ pub fn build(
     Ok(index)
 }
 
+/// Bytes of entry points' codes that a search may read: what a cache next to the core holds.
+const ENTRY_BYTES: usize = 128 << 10;
+
 /// Nodes that searches choose their start from: evenly spread over the partition order, so over the space.
-fn sample_entries(count: usize) -> Vec<u32> {
-    let wanted = count.min((count / 64).clamp(64, 1024)).next_multiple_of(64).min(count);
+fn sample_entries(count: usize, width: usize) -> Vec<u32> {
+    let most = (ENTRY_BYTES / width).clamp(64, 1024);
+    let wanted = (count / 64).clamp(64, most).next_multiple_of(64).min(count);
     (0..wanted).map(|index| (index * count / wanted + count / wanted / 2) as u32).collect()
 }

@@ -98,6 +98,8 @@ pub struct GraphIndex {
     pub(super) kind: Kind,
     /// The codes of the entry points, in tiles that one kernel call compares with a query.
     pub(super) entry_tiles: Vec<Tile>,
+    /// Whether distances between codes are the rows' own: bytes and bits, up to where f32 holds them exactly.
+    pub(super) exact_codes: bool,
     seed: u64,
 }
 
@@ -110,8 +112,11 @@ impl std::fmt::Debug for GraphIndex {
 
 /// Zeroed memory on large pages where the system has them: a walk touches it at random, so page walks cost much.
 fn allocate(bytes: usize) -> Result<MmapMut> {
-    let map = MmapMut::map_anon(bytes.max(HEADER_BYTES))
-        .map_err(|error| Error::LimitExceeded(format!("no memory for a graph of {bytes} bytes: {error}; free some memory or raise the budget")))?;
+    let map = MmapMut::map_anon(bytes.max(HEADER_BYTES)).map_err(|error| {
+        Error::LimitExceeded(format!(
+            "no memory for a graph of {bytes} bytes: {error}; free some memory or raise the budget"
+        ))
+    })?;
     #[cfg(target_os = "linux")]
     if bytes >= 4 << 20 {
         // Only a hint: without large pages all works, slower.
@@ -227,7 +232,10 @@ impl GraphIndex {
             center: Vec::new(),
             rotation: None,
         };
-        let inline = ScalarQuantizer::rotates(schema.dim, element, metric);
+        let inline = header.inline == 1 && ScalarQuantizer::can_rotate(schema.dim, element, metric);
+        if inline {
+            quantizer.rotation = Some(Rotation::new(ScalarQuantizer::rotated_width(schema.dim), header.seed));
+        }
         let width = quantizer.width();
         let fits = count <= super::MAX_ROWS
             && degree.is_multiple_of(BLOCK)
@@ -242,19 +250,27 @@ impl GraphIndex {
             .filter(|sections| fits && sections.calibration.end as u64 == header.total)
             .filter(|sections| sections.calibration.end <= bytes.len())
             .ok_or_else(|| corrupt("sizes that contradict each other"))?;
-        let mut index =
-            GraphIndex { bytes, sections, count, degree, width, inline, quantizer: quantizer.clone(), kind: Kind::of(metric), entry_tiles: Vec::new(), seed: header.seed };
+        let mut index = GraphIndex {
+            bytes,
+            sections,
+            count,
+            degree,
+            width,
+            inline,
+            quantizer: quantizer.clone(),
+            kind: Kind::of(metric),
+            entry_tiles: Vec::new(),
+            seed: header.seed,
+            exact_codes: quantizer.is_direct() && schema.dim <= 2048,
+        };
         quantizer.center = <[f32]>::ref_from_bytes(&index.bytes[index.sections.center.clone()]).unwrap_or(&[]).to_vec();
-        if inline {
-            quantizer.rotation = Some(Rotation::new(width, header.seed));
-        }
         quantizer.validate()?;
         let valid = |&id: &u32| (id as usize) < count;
         let stride = index.sections.node_stride;
         let lists = index.bytes[index.sections.nodes.clone()].chunks_exact(stride);
-        let neighbours_fit = lists.map(|block| words(&block[..degree * 4])).all(|list| {
-            list.iter().all(|id| valid(id) || *id == NO_NEIGHBOUR)
-        });
+        let neighbours_fit = lists
+            .map(|block| words(&block[..degree * 4]))
+            .all(|list| list.iter().all(|id| valid(id) || *id == NO_NEIGHBOUR));
         if !neighbours_fit || !index.order().iter().all(valid) || !index.entries().iter().all(valid) {
             return Err(corrupt("a node number out of range"));
         }

@@ -30,7 +30,13 @@ struct BatchEdges {
 }
 
 /// Compares all points of each leaf, keeping `leaf_k` neighbours of each.
-pub(super) fn collect(points: &Points<'_>, leaves: &Leaves, leaf_k: usize, leaf_max: usize, task: &Task<'_>) -> Result<LeafEdges> {
+pub(super) fn collect(
+    points: &Points<'_>,
+    leaves: &Leaves,
+    leaf_k: usize,
+    leaf_max: usize,
+    task: &Task<'_>,
+) -> Result<LeafEdges> {
     let room = leaf_k * 2;
     let bits = KeyBits::new(points.width, leaf_max);
     let shift = (32 - (255u64 * 255 * points.width as u64).leading_zeros() % 32).saturating_sub(DISTANCE_BITS);

@@ -15,7 +15,9 @@ impl Task<'_> {
     /// Fails where the caller has asked to stop.
     pub fn check(&self) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled("the graph build was cancelled by its caller; start it again to build the graph".into()));
+            return Err(Error::Cancelled(
+                "the graph build was cancelled by its caller; start it again to build the graph".into(),
+            ));
         }
         Ok(())
     }

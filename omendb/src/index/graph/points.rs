@@ -1,7 +1,7 @@
 //! The points of a build: 8-bit codes in one block.
 
-use super::parallel::{Task, chunks_mut};
 use super::Rows;
+use super::parallel::{Task, chunks_mut};
 use crate::distance::codes;
 use crate::distance::gemm::Tile;
 use crate::error::Result;

@@ -106,9 +106,10 @@ impl Reach<'_> {
     /// Makes `node` a neighbour of `parent`, in a free place or instead of the farthest that is reached otherwise.
     fn adopt(&mut self, parent: u32, node: u32) -> bool {
         let list = self.list(parent);
-        let place = list.iter().position(|&other| other == NO_NEIGHBOUR).or_else(|| {
-            list.iter().rposition(|&other| self.parent[other as usize] != parent)
-        });
+        let place = list
+            .iter()
+            .position(|&other| other == NO_NEIGHBOUR)
+            .or_else(|| list.iter().rposition(|&other| self.parent[other as usize] != parent));
         let Some(place) = place else { return false };
         let at = parent as usize * self.stride + place * 4;
         self.nodes[at..at + 4].copy_from_slice(&node.to_le_bytes());

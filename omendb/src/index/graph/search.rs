@@ -1,13 +1,14 @@
 //! Walks the graph over short codes and re-ranks what it found exactly.
 
+use super::Rows;
 use super::exact::{ExactQuery, Kind};
 use super::layout::{GraphIndex, words};
 use super::prune::NO_NEIGHBOUR;
-use super::Rows;
 use crate::distance::codes;
 use crate::distance::fastscan::{self, BLOCK, SignBlock, SignTables};
 use crate::distance::gemm::{self, KeyBits, RowBlock, TILE};
 use crate::error::{Error, Result};
+use crate::schema::Metric;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -188,7 +189,8 @@ impl GraphIndex {
     ) -> Result<SearchStats> {
         out.clear();
         let stride = rows.element.stride(rows.dim);
-        let same = (rows.dim, rows.element, rows.metric) == (self.quantizer.dim, self.quantizer.element, self.quantizer.metric);
+        let same = (rows.dim, rows.element, rows.metric)
+            == (self.quantizer.dim, self.quantizer.element, self.quantizer.metric);
         if query.len() != stride || rows.count != self.count || !same {
             return Err(Error::invalid(format!(
                 "a query of {} bytes and {} rows of {} dimensions given to a graph over {} rows of {} dimensions, {} bytes each",
@@ -365,7 +367,8 @@ impl GraphIndex {
                 if other == NO_NEIGHBOUR || scratch.seen(other) {
                     continue;
                 }
-                let nearest = scratch.frontier.peek().is_none_or(|&Reverse(top)| ordered(estimates[index]) < (top >> 32) as u32);
+                let nearest =
+                    scratch.frontier.peek().is_none_or(|&Reverse(top)| ordered(estimates[index]) < (top >> 32) as u32);
                 if nearest {
                     self.prefetch(other);
                 }
@@ -426,10 +429,18 @@ impl GraphIndex {
             found.select_nth_unstable_by(wanted, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             found.truncate(wanted);
         }
+        out.clear();
+        if self.exact_codes {
+            // Codes are the bytes themselves, so the walk's distances are exact already.
+            let squared = rows.metric == Metric::L2;
+            out.extend(found.iter().map(|&(d, row)| (row, if squared { f64::from(d).sqrt() as f32 } else { d })));
+            out.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+            out.truncate(k);
+            return;
+        }
         for &(_, row) in found.iter() {
             codes::prefetch(rows.row(row as usize), 8);
         }
-        out.clear();
         for &(_, row) in found.iter() {
             out.push((row, scratch.exact.distance(rows, row as usize)));
         }

@@ -37,9 +37,11 @@ fn store(values: &[f32], element: Element, bytes: &mut Vec<u8>) {
         Element::F16 => values.iter().for_each(|v| bytes.extend(half::f16::from_f32(*v).to_le_bytes())),
         Element::I8 => bytes.extend(values.iter().map(|v| (v * 20.0).clamp(-127.0, 127.0) as i8 as u8)),
         Element::U8 => bytes.extend(values.iter().map(|v| (v * 20.0 + 128.0).clamp(0.0, 255.0) as u8)),
-        Element::Bits => bytes.extend(values.chunks(8).map(|eight| {
-            eight.iter().enumerate().fold(0u8, |byte, (bit, v)| byte | (u8::from(*v > 0.0) << bit))
-        })),
+        Element::Bits => bytes.extend(
+            values
+                .chunks(8)
+                .map(|eight| eight.iter().enumerate().fold(0u8, |byte, (bit, v)| byte | (u8::from(*v > 0.0) << bit))),
+        ),
     }
 }
 
@@ -97,11 +99,13 @@ fn every_metric_and_element_type_is_found() {
         let schema = Schema { dim, element, metric };
         let (bytes, queries) = (clustered(1, 3000, &schema), clustered(2, 40, &schema));
         let rows = Rows::new(&bytes, 3000, &schema).unwrap();
-        let index = graph(rows, &quick());
-        let found = recall(&index, rows, &queries, Effort::beam(200));
-        assert!(found > 0.9, "{metric:?} {element:?} x {dim}: recall {found}");
-        let found = recall(&index, rows, &queries, index.effort_for(0.99, 10));
-        assert!(found > 0.9, "{metric:?} {element:?} x {dim}: calibrated recall {found}");
+        for inline_max_dim in [0, 1024] {
+            let index = graph(rows, &BuildParams { inline_max_dim, ..quick() });
+            let found = recall(&index, rows, &queries, Effort::beam(200));
+            assert!(found > 0.9, "{metric:?} {element:?} x {dim} {index:?}: recall {found}");
+            let found = recall(&index, rows, &queries, index.effort_for(0.99, 10));
+            assert!(found > 0.9, "{metric:?} {element:?} x {dim} {index:?}: calibrated recall {found}");
+        }
     }
 }
 
@@ -281,7 +285,7 @@ fn codes_of_equal_rows_are_equal() {
     let schema = Schema::new(100, Metric::Cosine);
     let bytes = clustered(14, 300, &schema);
     let rows = Rows::new(&bytes, 300, &schema).unwrap();
-    let quantizer = crate::quantize::ScalarQuantizer::fit(rows, 1);
+    let quantizer = crate::quantize::ScalarQuantizer::fit(rows, Some(1));
     let (mut values, mut a, mut b) = (Vec::new(), vec![0; quantizer.width()], vec![0; quantizer.width()]);
     quantizer.encode(rows.row(4), &mut values, &mut a);
     quantizer.encode_query(rows.row(4), &mut values, &mut b);
