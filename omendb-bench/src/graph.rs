@@ -261,11 +261,10 @@ fn sweep(
     let (mut hits, mut hops, mut compared, mut reranked) = (0usize, 0usize, 0usize, 0usize);
     for round in 0..rounds {
         let (clock, cpu) = (Instant::now(), user_seconds());
-        for query in 0..data.query_count {
-            let bytes = &data.queries[query * stride..][..stride];
+        for (bytes, tenth) in data.queries.chunks_exact(stride).zip(tenths) {
             let stats = index.search(rows, bytes, 10, effort, None, &mut scratch, &mut out)?;
             if round == 0 {
-                let limit = tenths[query] * (1.0 + 1e-5) + 2e-6;
+                let limit = tenth * (1.0 + 1e-5) + 2e-6;
                 hits += out.iter().filter(|(_, distance)| *distance <= limit).count();
                 hops += stats.hops;
                 compared += stats.compared;

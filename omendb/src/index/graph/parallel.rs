@@ -65,7 +65,7 @@ pub(super) fn chunks_mut<T: Send>(
     length: usize,
     f: impl Fn(usize, &mut [T]) + Sync,
 ) -> Result<()> {
-    pieces_mut(task, data.chunks_mut(length.max(1)).collect(), |index, piece| f(index, piece))
+    pieces_mut(task, data.chunks_mut(length.max(1)).collect(), f)
 }
 
 /// Calls `f(piece number, piece)` for every piece.

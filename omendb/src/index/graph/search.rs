@@ -117,7 +117,7 @@ impl Nearest {
 /// Entry points that a walk starts from.
 const STARTS: usize = 4;
 /// Candidates whose blocks are asked for while the one before them is looked at.
-const AHEAD: usize = 2;
+const AHEAD: usize = 1;
 
 /// Maps floats to integers of the same order.
 #[inline]

@@ -154,7 +154,7 @@ fn every_row_is_reachable_and_finds_itself() {
 #[test]
 fn hard_shapes_end_and_keep_every_row_reachable() {
     let schema = Schema::new(16, Metric::L2);
-    let line = |value: f32| vec![value; 16].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let line = |value: f32| [value; 16].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let shapes: Vec<(&str, Vec<u8>)> = vec![
         ("none", Vec::new()),
         ("one", line(1.0)),
