@@ -93,9 +93,9 @@ pub fn build(
     leaves.members.iter_mut().for_each(|id| *id = renumbered[*id as usize]);
     let mut assembly = Assembly::new(quantizer, &leaves.order, &entries, params.degree, params.seed)?;
     let parts = assembly.parts();
-    unordered.reorder(&leaves.order, parts.codes, &task)?;
+    let terms = unordered.reorder(&leaves.order, parts.codes, &task)?;
     drop((renumbered, codes));
-    let points = Points::new(parts.codes, width, &task)?;
+    let points = Points::reordered(parts.codes, width, terms);
     let edges = leaf::collect(&points, &leaves, params.leaf_k, params.leaf_max, &task)?;
     drop(leaves);
     progress(0.6);

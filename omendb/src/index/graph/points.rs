@@ -44,20 +44,26 @@ impl<'a> Points<'a> {
         Ok(Points { codes, terms, width, count })
     }
 
+    /// The points of `codes`, which [`reorder`](Self::reorder) wrote, with the terms that it returned.
+    pub fn reordered(codes: &'a [u8], width: usize, terms: Vec<(u32, u32)>) -> Self {
+        Points { codes, count: terms.len(), terms, width }
+    }
+
     /// The code of one point.
     #[inline]
     pub fn code(&self, id: u32) -> &'a [u8] {
         &self.codes[id as usize * self.width..][..self.width]
     }
 
-    /// Writes the same codes, `order[new] = old`, to `out`.
-    pub fn reorder(&self, order: &[u32], out: &mut [u8], task: &Task<'_>) -> Result<()> {
+    /// Writes the same codes, `order[new] = old`, to `out`; their terms in the new order.
+    pub fn reorder(&self, order: &[u32], out: &mut [u8], task: &Task<'_>) -> Result<Vec<(u32, u32)>> {
         let width = self.width;
         chunks_mut(task, out, ENCODE_CHUNK * width, |chunk, codes| {
             for (code, &old) in codes.chunks_exact_mut(width).zip(&order[chunk * ENCODE_CHUNK..]) {
                 code.copy_from_slice(self.code(old));
             }
-        })
+        })?;
+        Ok(order.iter().map(|&old| self.terms[old as usize]).collect())
     }
 
     /// Copies codes, made signed, and their terms, as rows of a block.
