@@ -4,6 +4,7 @@ use crate::engine::{CollectionState, Engine, State};
 use crate::error::Result;
 use crate::idmap::{IdMap, Location, by_shard};
 use crate::ids::IdColumn;
+use crate::index::file::index_path;
 use crate::manifest::{Manifest, SEGMENT_DIR, SegmentEntry, manifest_path};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
@@ -158,6 +159,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a segment may have an index file.
+    fn may_index(&self, segment: u32) -> bool {
+        let has =
+            |c: &Arc<CollectionState>| c.version.load().segment(segment).is_some_and(|v| v.segment.graph().is_some());
+        self.collections.load().values().any(has)
+    }
+
     /// A copy of the last manifest with the next number.
     pub(crate) fn next_manifest(&self, state: &State) -> Manifest {
         let mut next = state.manifest.clone();
@@ -200,7 +208,8 @@ impl Engine {
         let mut files = vec![manifest_path(before.number)];
         let named = |m: &Manifest| -> std::collections::BTreeSet<String> {
             let segments = m.collections.iter().flat_map(|c| &c.segments);
-            segments.flat_map(|s| [Some(s.data_path()), s.tombstones_path()]).flatten().collect()
+            let index = |id: u32| self.may_index(id).then(|| index_path(id));
+            segments.flat_map(|s| [Some(s.data_path()), s.tombstones_path(), index(s.id)]).flatten().collect()
         };
         files.extend(named(&before).difference(&named(now)).cloned());
         let start = now.log_start;

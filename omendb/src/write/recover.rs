@@ -5,8 +5,10 @@ use crate::database::{Options, RecoveryReport};
 use crate::engine::{CollectionState, Opened, State};
 use crate::error::{Error, Result};
 use crate::idmap::MEMTABLE;
+use crate::index::file::parse_segment;
 use crate::manifest::{
-    CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, manifest_path, parse_number, read_all,
+    CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, data_path, manifest_path, parse_number,
+    read_all,
 };
 use crate::memtable::hash_ids;
 use crate::segment::reader::Segment;
@@ -338,7 +340,8 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
     }
     for entry in list(SEGMENT_DIR)? {
         let path = format!("{SEGMENT_DIR}/{}", entry.name);
-        if !named.contains(&path) {
+        let index = parse_segment(&entry.name).is_some_and(|segment| named.contains(&data_path(segment)));
+        if !named.contains(&path) && !index {
             leftovers.push(path);
         }
     }
