@@ -125,7 +125,8 @@ impl Golden {
                                 .and_then(|t| t.docs.get(id))
                                 .is_some_and(|d| d.vector == r.vector && d.metadata == r.metadata && d.text == r.text)
                         };
-                        if !right && !(says && self.earlier.iter().any(earlier)) {
+                        let once = || says && self.earlier.iter().any(earlier);
+                        if !right && !once() {
                             return Err(format!("degraded: {name}/{id:?} reads {r:?}, expected {doc:?}"));
                         }
                     }
