@@ -574,7 +574,6 @@ impl Iterator for Records {
                 None => Ok(part.live_runs().into_iter().flatten().collect()),
                 Some(filter) => part.live_matching(filter).map(|rows| rows.into_iter().collect::<Vec<_>>()),
             };
-            drop(part);
             self.part = self.part.saturating_add(1);
             match self.collection.noted(rows) {
                 Ok(rows) => self.rows = rows.into_iter(),

@@ -396,7 +396,7 @@ pub(crate) fn check_vectors(
         Vectors::F32(v) => {
             // A NaN compares false too, so one vectorised pass finds every element that is not a usable number.
             if !v.iter().fold(true, |all, x| all & (x.abs() <= MAX_ABS)) {
-                let i = v.iter().position(|x| !(x.abs() <= MAX_ABS)).unwrap_or(0);
+                let i = v.iter().position(|x| x.is_nan() || x.abs() > MAX_ABS).unwrap_or(0);
                 return match v[i].is_finite() {
                     true => bad(
                         i / per_row,

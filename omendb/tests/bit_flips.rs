@@ -190,7 +190,9 @@ fn stale_files_are_noticed() {
         // Every other file of its kind that ever was, in its place.
         for (old, stale) in versions.iter().filter(|(old, stale)| kind(old) == kind(&path) && **stale != *bytes) {
             match golden.judge(&|fs| replace(fs, &path, stale)) {
-                Ok(verdict @ (Verdict::Detected(_) | Verdict::Harmless)) => counts.add(kind(&path), &verdict),
+                Ok(verdict @ Verdict::Detected(_)) => counts.add(kind(&path), &verdict),
+                // The same log before its last sync or seal may hold every commit already.
+                Ok(verdict @ Verdict::Harmless) if kind(&path) == "log" => counts.add("log", &verdict),
                 Ok(verdict) => violations.push(format!("{path} with the bytes of an older {old}: {verdict:?}")),
                 Err(message) => violations.push(format!("{path} with the bytes of an older {old}: {message}")),
             }

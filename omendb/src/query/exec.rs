@@ -41,7 +41,7 @@ pub(crate) fn search(
     let mut tops = vec![TopK::new(wanted); prepared.len()];
     let mut skipped = false;
     for part in version.parts() {
-        match search_part(&part, collection, &prepared, &encoded, options, &mut tops) {
+        match search_part(&part, collection, &prepared, encoded, options, &mut tops) {
             Ok(()) => {}
             // A degraded version answers from what is whole, and says that it may not be complete.
             Err(_) if !version.damaged.is_empty() => skipped = true,

@@ -61,6 +61,17 @@ impl Segment {
         collection: &CollectionEntry,
         uuid: &[u8; 16],
     ) -> Result<Segment> {
+        Segment::open_with(storage, entry, collection, uuid, false)
+    }
+
+    /// The same; if `tolerant`, a damaged footer is made up for by its copy.
+    pub(crate) fn open_with(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        collection: &CollectionEntry,
+        uuid: &[u8; 16],
+        tolerant: bool,
+    ) -> Result<Segment> {
         let path = entry.data_path();
         let bytes = storage.map(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
@@ -70,7 +81,10 @@ impl Segment {
             let what = format!("the file has {} bytes; the manifest says {}", bytes.len(), entry.bytes);
             return Err(Error::corrupt(&path, entry.bytes.min(bytes.len() as u64), what));
         }
-        let (footer, hash) = Footer::decode(&bytes, &path)?;
+        let (footer, hash) = match tolerant {
+            true => Footer::recover(&bytes, &path)?,
+            false => Footer::decode(&bytes, &path)?,
+        };
         if hex(hash) != entry.footer || footer.rows != entry.rows {
             return Err(Error::corrupt(&path, footer.body, "the footer is not the one that the manifest names"));
         }
@@ -85,7 +99,7 @@ impl Segment {
     /// Opens a segment by itself, for salvage: its own footer and schema section are the only authority.
     pub(crate) fn open_alone(storage: &dyn Storage, path: &str) -> Result<(Segment, SegmentSchema)> {
         let bytes = storage.map(path).map_err(|e| Error::io("open", path, &e))?;
-        let (footer, hash) = Footer::decode(&bytes, path)?;
+        let (footer, hash) = Footer::recover(&bytes, path)?;
         let entry = SegmentEntry {
             id: 0,
             rows: footer.rows,

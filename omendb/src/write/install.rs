@@ -159,13 +159,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a segment may have an index file.
-    fn may_index(&self, segment: u32) -> bool {
-        let has =
-            |c: &Arc<CollectionState>| c.version.load().segment(segment).is_some_and(|v| v.segment.graph().is_some());
-        self.collections.load().values().any(has)
-    }
-
     /// A copy of the last manifest with the next number.
     pub(crate) fn next_manifest(&self, state: &State) -> Manifest {
         let mut next = state.manifest.clone();
@@ -208,8 +201,11 @@ impl Engine {
         let mut files = vec![manifest_path(before.number)];
         let named = |m: &Manifest| -> std::collections::BTreeSet<String> {
             let segments = m.collections.iter().flat_map(|c| &c.segments);
-            let index = |id: u32| self.may_index(id).then(|| index_path(id));
-            segments.flat_map(|s| [Some(s.data_path()), s.tombstones_path(), index(s.id)]).flatten().collect()
+            // Whether there is an index file or not: what is deleted must be gone from it too.
+            segments
+                .flat_map(|s| [Some(s.data_path()), s.tombstones_path(), Some(index_path(s.id))])
+                .flatten()
+                .collect()
         };
         files.extend(named(&before).difference(&named(now)).cloned());
         let start = now.log_start;
