@@ -66,6 +66,7 @@ mod manifest;
 mod memtable;
 mod metrics;
 mod mutant;
+mod quantize;
 mod query;
 mod record;
 mod salvage;
@@ -94,5 +95,6 @@ pub use schema::{Element, Metric, Schema};
 pub mod bench {
     pub use crate::distance::{Level, Prepared};
     pub use crate::index::flat::{Block, scan, scan_batch};
+    pub use crate::index::graph;
     pub use crate::query::topk::{Candidate, TopK};
 }
