@@ -270,17 +270,16 @@ fn segments_are_as_documented() {
     let layout = Layout::of("Segment header");
     let segment = number(path.trim_start_matches("segments/0").trim_start_matches('0').trim_end_matches(".data"));
     // "b", 7 and 8: "a" was deleted before the flush.
-    layout.expect(
-        bytes,
-        &[("major", 1), ("minor", 0), ("segment", segment), ("collection", 1), ("rows", 3), ("seq", 3)],
-    );
+    layout
+        .expect(bytes, &[("major", 1), ("minor", 0), ("segment", segment), ("collection", 1), ("rows", 3), ("seq", 3)]);
     assert_eq!((layout.bytes(bytes, "magic"), layout.bytes(bytes, "uuid")), (&b"OMENSEG1"[..], &uuid()[..]));
     let trailer_layout = Layout::of("Segment trailer");
     let trailer = &bytes[bytes.len() - trailer_layout.bytes..];
     assert_eq!(trailer_layout.bytes as u64, TRAILER_BYTES);
     let at = trailer_layout.number(trailer, "footer offset") as usize;
     let footer = &bytes[at..at + trailer_layout.number(trailer, "footer length") as usize];
-    assert_eq!(at + footer.len() + trailer.len(), bytes.len());
+    assert_eq!(at + 2 * footer.len() + trailer.len(), bytes.len());
+    assert_eq!(&bytes[at + footer.len()..][..footer.len()], footer, "the footer stands there twice");
     assert!((at as u64).is_multiple_of(SECTION_ALIGN));
     assert_eq!(trailer_layout.hash(trailer, "footer hash"), xxh3_128(&[footer]));
     let named = db.handle.0.state.lock().manifest.collections[0].segments[0].footer.clone();
@@ -320,6 +319,29 @@ fn segments_are_as_documented() {
     assert_eq!(sections["text"], b"\x01text\x01text");
     assert_eq!(sections["text ends"], [5u64, 5, 10].map(u64::to_le_bytes).concat());
     assert_eq!(sections["vectors"].len(), 3 * docs.schema().stride());
+}
+
+#[test]
+fn indexes_are_as_documented() {
+    let storage = Arc::new(MemStorage::new());
+    let db = Options::new().background(false).seed(UUID_SEED).open_on(storage.clone()).unwrap();
+    let docs = db.create_collection("docs", Schema::new(3, Metric::L2)).unwrap();
+    let rows = u64::from(crate::write::index::MIN_ROWS);
+    let vectors: Vec<f32> = (0..rows * 3).map(|i| (i * 31 % 997) as f32).collect();
+    docs.upsert(Batch::new((0..rows).collect(), vectors)).unwrap();
+    docs.wait_indexed(false).unwrap();
+    let files = files(&storage);
+    let (_, bytes) = only(&files, ".index");
+    let layout = Layout::of("Index header");
+    let payload = layout.bytes(bytes, "payload");
+    let wanted = [("major", 1), ("minor", 0), ("stage", 1), ("segment", 1), ("rows", rows)];
+    layout.expect(bytes, &wanted);
+    layout.expect(bytes, &[("payload length", payload.len() as u64)]);
+    assert_eq!((layout.bytes(bytes, "magic"), layout.bytes(bytes, "uuid")), (&b"OMENIDX1"[..], &uuid()[..]));
+    assert_eq!(layout.hash(bytes, "hash"), xxh3_128(&[&bytes[..64], payload]));
+    assert!(layout.bytes(bytes, "padding").iter().all(|b| *b == 0));
+    let named = db.handle.0.state.lock().manifest.collections[0].segments[0].footer.clone();
+    assert_eq!(format!("{:032x}", layout.hash(bytes, "footer hash")), named);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A [`Database`] is a directory of collections; a [`Collection`] holds records: an id (string or `u64`), a vector,
 //! metadata (JSON) and text. A write that returned `Ok` survives a power cut; every byte is checked before an answer is
-//! computed from it; searches are exact.
+//! computed from it. Searches walk graphs, built in the background, to the recall asked for; a recall of 1 is exact.
 //!
 //! ```
 //! use omendb::{Batch, Database, Id, Metric, Schema, SearchOptions};
@@ -45,7 +45,7 @@
 //! - [`Database::check`], [`Database::backup`], [`restore`], [`salvage`]: when something went wrong, or before it does.
 //! - [`Error`]: what can go wrong, and what each kind asks of the caller.
 //! - [`limits`]: what is the most of everything.
-//! - [`Filter`]: conditions on metadata; not wired to searches yet.
+//! - [`Filter`]: conditions on metadata, for searches, counts, deletions and iteration.
 
 mod check;
 mod checksum;

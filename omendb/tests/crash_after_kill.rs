@@ -100,7 +100,8 @@ fn no_crash_in_a_recovery_from_a_kill_loses_what_was_acknowledged() {
         crashes += c;
         violations.extend(v);
     }
-    let line = format!("crash after kill: {crashes} crashes in {kills} recoveries, {:.0} s", started.elapsed().as_secs_f64());
+    let line =
+        format!("crash after kill: {crashes} crashes in {kills} recoveries, {:.0} s", started.elapsed().as_secs_f64());
     conclude(&line, &violations);
     assert!(crashes > 1_000);
 }
