@@ -360,6 +360,11 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
             leftovers.push(format!("{LOG_DIR}/{}", entry.name));
         }
     }
+    if !leftovers.is_empty() {
+        // A process that was killed in mid-swap leaves a manifest whose name is not durable yet: until it is, a power
+        // cut can bring its predecessor back, and what that one names must still be there.
+        storage.sync_dir("").map_err(|e| Error::io("sync", storage.describe(), &e))?;
+    }
     for path in leftovers {
         match storage.remove(&path) {
             Ok(()) => tracing::info!(%path, "removed a leftover"),
