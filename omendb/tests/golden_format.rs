@@ -16,15 +16,15 @@ fn vector(n: u64) -> Vec<f32> {
 }
 
 fn metadata(n: u64) -> Option<Value> {
-    (n % 3 != 0).then(|| json!({"n": n, "big": u64::MAX, "tags": ["a", null, 1.5], "deep": {"day": "2026-11-21"}}))
+    (!n.is_multiple_of(3)).then(|| json!({"n": n, "big": u64::MAX, "tags": ["a", null, 1.5], "deep": {"day": "2026-11-21"}}))
 }
 
 fn text(n: u64) -> Option<String> {
-    (n % 2 == 0).then(|| format!("text of {n} 🙂"))
+    (n.is_multiple_of(2)).then(|| format!("text of {n} 🙂"))
 }
 
 fn id(n: u64) -> Id {
-    if n % 5 == 0 { Id::U64(n) } else { Id::Str(format!("id {n} é")) }
+    if n.is_multiple_of(5) { Id::U64(n) } else { Id::Str(format!("id {n} é")) }
 }
 
 fn upsert(db: &Database, range: std::ops::Range<u64>) {
@@ -88,7 +88,7 @@ fn every_released_format_opens_and_answers() {
             let record = docs.get(&id(n)).unwrap().unwrap();
             assert_eq!(record.vector, Vector::F32(vector(n)), "{format}: {n}");
             assert_eq!((record.metadata, record.text), (metadata(n), text(n)), "{format}: {n}");
-            let hits = docs.search(&vector(n), &SearchOptions::new(1)).unwrap();
+            let hits = docs.search(vector(n), &SearchOptions::new(1)).unwrap();
             assert_eq!(hits[0].distance, 0.0, "{format}: {n}");
         }
         assert_eq!(docs.get(&id(7)).unwrap(), None);
