@@ -16,7 +16,8 @@ fn vector(n: u64) -> Vec<f32> {
 }
 
 fn metadata(n: u64) -> Option<Value> {
-    (!n.is_multiple_of(3)).then(|| json!({"n": n, "big": u64::MAX, "tags": ["a", null, 1.5], "deep": {"day": "2026-11-21"}}))
+    (!n.is_multiple_of(3))
+        .then(|| json!({"n": n, "big": u64::MAX, "tags": ["a", null, 1.5], "deep": {"day": "2026-11-21"}}))
 }
 
 fn text(n: u64) -> Option<String> {

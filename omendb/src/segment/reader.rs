@@ -1,7 +1,7 @@
 //! Reads a segment: nothing is handed out before the block it lies in has been verified.
 
 use super::RowSource;
-use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema};
+use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema, TRAILER_BYTES};
 use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
@@ -190,7 +190,13 @@ impl Segment {
         for word in &self.verified {
             word.store(0, Ordering::Relaxed);
         }
-        self.range(0, self.footer.body).map(|_| ())
+        self.range(0, self.footer.body)?;
+        let (start, end) = (self.footer.body as usize, self.bytes.len().saturating_sub(TRAILER_BYTES as usize));
+        let copies = self.bytes.get(start..end).map(|both| both.split_at(both.len() / 2));
+        match copies {
+            Some((first, second)) if first == second => Ok(()),
+            _ => Err(Error::corrupt(&self.path, self.footer.body, "the two copies of the footer differ")),
+        }
     }
 
     /// Checks what checksums cannot: that the offsets rise and end where the data ends, and that ids decode and hash.

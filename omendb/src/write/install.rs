@@ -117,11 +117,10 @@ impl Engine {
             return crate::write::commit::alive(collection);
         };
         let segment = Arc::new(Segment::open(&*self.storage, &entry, described, &self.uuid)?);
-        let mut guard = collection.ids_mut()?;
-        let Some(ids) = guard.as_mut() else { return Ok(()) };
         let mut version = Version::clone(&collection.version.load());
         let mut replaced = Vec::new();
-        if ids.len() > 0 {
+        // Readers of ids wait for the short change at the end alone: nobody else changes them under the state's lock.
+        if let Some(ids) = collection.ids()?.as_ref().filter(|ids| ids.len() > 0) {
             for row in &bulk.order {
                 let (row, hash) = (*row as usize, bulk.hashes[*row as usize]);
                 if let Some(old) = find(ids, &version, hash, bulk.ids.encoded(row))? {
@@ -141,6 +140,8 @@ impl Engine {
         }
         self.commit_manifest(state, next)?;
         let source = entry.id;
+        let mut guard = collection.ids_mut()?;
+        let Some(ids) = guard.as_mut() else { return Ok(()) };
         let mut replaced = replaced.into_iter().map(|(row, old)| (row as u32, old)).collect::<Vec<_>>();
         replaced.sort_unstable();
         for row in bulk.order {
