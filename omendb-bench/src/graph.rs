@@ -1,6 +1,6 @@
 //! Builds one graph and sweeps search effort on it, on one core.
 
-use omendb::index::graph::{BuildParams, Effort, GraphIndex, Rows, Scratch, build};
+use omendb::bench::graph::{BuildParams, Effort, GraphIndex, Rows, Scratch, build};
 use omendb::{Element, Metric, Schema};
 use std::error::Error;
 use std::path::PathBuf;
