@@ -25,12 +25,23 @@ pub fn write_or_create(path: &Path) -> Result<Database> {
     Ok(Options::new().create(true).open(path)?)
 }
 
+/// Whether there is a database, or what is left of one: asked before opening, which would leave a lock file behind
+/// in a directory of something else.
+pub fn is_database(path: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(path) else { return false };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("MANIFEST-") || name == "segments" || name == "wal"
+    })
+}
+
 fn exists(path: &Path) -> Result<()> {
-    if path.exists() {
+    if is_database(path) {
         return Ok(());
     }
+    let what = if path.exists() { "there is something else" } else { "there is nothing" };
     Err(Failure::Engine(Error::NotFound(format!(
-        "no database at {}; check the path, or make one with `omendb create` or `omendb import`",
+        "no database at {}: {what}; check the path, or make one with `omendb create` or `omendb import`",
         path.display()
     ))))
 }
