@@ -36,7 +36,8 @@ fn cpu_seconds() -> f64 {
     ticks as f64 / 100.0
 }
 
-fn user_seconds() -> f64 {
+/// Processor seconds of this thread so far.
+pub fn user_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     stat.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
 }
@@ -108,16 +109,24 @@ fn parse(args: &[String]) -> Outcome<Options> {
     Ok(options)
 }
 
-struct DataSet {
-    base: Vec<u8>,
-    queries: Vec<u8>,
-    count: usize,
-    query_count: usize,
-    schema: Schema,
+/// Rows and queries of a set, as a collection stores them.
+pub struct DataSet {
+    /// The rows.
+    pub base: Vec<u8>,
+    /// The queries.
+    pub queries: Vec<u8>,
+    /// Number of rows.
+    pub count: usize,
+    /// Number of queries.
+    pub query_count: usize,
+    /// What they are.
+    pub schema: Schema,
 }
 
-fn load(options: &Options) -> Outcome<(DataSet, PathBuf)> {
-    let root = PathBuf::from(std::env::var("HOME")?).join(".cache/omendb-bench").join(&options.set);
+/// Loads up to `count` rows and `queries` queries of a set; with `as_f32`, bytes become f32.
+pub fn load_set(set: &str, count: usize, queries: usize, as_f32: bool) -> Outcome<(DataSet, PathBuf)> {
+    let root = PathBuf::from(std::env::var("HOME")?).join(".cache/omendb-bench").join(set);
+    let (most_rows, most_queries) = (count, queries);
     let (base, queries) = (Npy::read(&root.join("base.npy"))?, Npy::read(&root.join("queries.npy"))?);
     let meta = std::fs::read_to_string(root.join("meta.json"))?;
     let cosine = meta.contains("cosine") || meta.contains("angular");
@@ -129,11 +138,11 @@ fn load(options: &Options) -> Outcome<(DataSet, PathBuf)> {
     };
     let dim = base.shape[1];
     let stride = element.stride(dim);
-    let count = options.count.min(base.shape[0]);
-    let query_count = options.queries.min(queries.shape[0]);
+    let count = most_rows.min(base.shape[0]);
+    let query_count = most_queries.min(queries.shape[0]);
     let (mut base, mut queries) =
         (base.bytes[..count * stride].to_vec(), queries.bytes[..query_count * stride].to_vec());
-    if options.as_f32 && element == Element::U8 {
+    if as_f32 && element == Element::U8 {
         let widen = |bytes: &[u8]| bytes.iter().flat_map(|&b| f32::from(b).to_le_bytes()).collect::<Vec<u8>>();
         (base, queries, element) = (widen(&base), widen(&queries), Element::F32);
     }
@@ -143,7 +152,8 @@ fn load(options: &Options) -> Outcome<(DataSet, PathBuf)> {
 
 /// The distance of the tenth neighbour of each query: from the set's truth where the whole base is used, else by
 /// comparing all, kept in a file for the next run.
-fn truth(data: &DataSet, rows: Rows<'_>, root: &std::path::Path, threads: usize) -> Outcome<Vec<f32>> {
+pub fn truth(data: &DataSet, root: &std::path::Path, threads: usize) -> Outcome<Vec<f32>> {
+    let rows = Rows::new(&data.base, data.count, &data.schema)?;
     let cache = root.join(format!("tenth-{}-{}-{}.f32", data.count, data.query_count, data.schema.element.name()));
     if let Ok(bytes) = std::fs::read(&cache) {
         return Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect());
@@ -196,7 +206,7 @@ fn truth(data: &DataSet, rows: Rows<'_>, root: &std::path::Path, threads: usize)
 /// Runs `graph --set NAME [--n N] [--threads T] [--fanout A,B] [--leaf-k K] [--leaf-max C] [--beams ...]`.
 pub fn run(args: &[String]) -> Outcome<()> {
     let options = parse(args)?;
-    let (data, root) = load(&options)?;
+    let (data, root) = load_set(&options.set, options.count, options.queries, options.as_f32)?;
     let rows = Rows::new(&data.base, data.count, &data.schema)?;
     let (clock, cpu) = (Instant::now(), cpu_seconds());
     let kept = options.keep.as_ref().and_then(|path| std::fs::read(path).ok());
@@ -226,7 +236,7 @@ pub fn run(args: &[String]) -> Outcome<()> {
     let calibration: Vec<String> =
         index.calibration().iter().map(|(level, recall)| format!("{level}:{recall:.3}")).collect();
     println!("calibration {}", calibration.join(" "));
-    let tenths = truth(&data, rows, &root, options.threads)?;
+    let tenths = truth(&data, &root, options.threads)?;
     println!(
         "{:>10} {:>8} {:>9} {:>9} {:>7} {:>8} {:>8}",
         "effort", "recall", "QPS cpu", "QPS wall", "hops", "compared", "reranked"

@@ -1,6 +1,7 @@
 //! Figures: each subcommand measures one thing and prints what it measured beside what it is to be judged by.
 
 mod bandwidth;
+mod engine;
 mod filter;
 mod graph;
 mod ingest;
@@ -38,6 +39,8 @@ enum Command {
         #[arg(default_value = "1000000")]
         rows: String,
     },
+    /// The whole database call: durable ingest until every row is in a graph, search, reopen.
+    Engine(engine::Arguments),
     /// Builds one graph of a data set and sweeps search effort on it, on one core.
     Graph {
         /// As the subcommand prints them when it does not understand them.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Bandwidth(arguments) => bandwidth::run(&arguments),
         Command::Ingest(arguments) => ingest::run(&arguments),
         Command::SmallWrites(arguments) => small_writes::run(&arguments),
+        Command::Engine(arguments) => engine::run(&arguments),
         Command::Graph { arguments } => graph::run(&arguments),
         Command::Filter { rows } => {
             filter::run(&[rows]);

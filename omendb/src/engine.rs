@@ -489,7 +489,7 @@ impl Engine {
     pub(crate) fn wait_indexed(&self, settled: bool) -> Result<()> {
         if !self.has_indexer() {
             while self.index_once(settled)? {}
-            return Ok(());
+            return self.write_graphs();
         }
         let mut work = self.work.lock();
         work.last_bulk = None;
@@ -510,6 +510,9 @@ impl Engine {
                 self.wake.wait_for(&mut work, SETTLE_AFTER);
             }
             if work.stop {
+                drop(work);
+                // A graph took far longer to make than it takes to write.
+                self.write_graphs_or_log();
                 return;
             }
             let busy = work.last_bulk.is_some_and(|at| at.elapsed() < BUSY);
@@ -542,7 +545,19 @@ impl Engine {
                     work.error = Some(e);
                 }
             }
+            let idle = !work.index;
             self.wake.notify_all();
+            drop(work);
+            if idle {
+                self.write_graphs_or_log();
+            }
+        }
+    }
+
+    fn write_graphs_or_log(&self) {
+        if let Err(e) = self.write_graphs() {
+            tracing::error!(error = %e, "the file of an index could not be written");
+            self.work.lock().error = Some(e);
         }
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn search(
     let wanted = options.k + options.offset;
     let encoded = queries.as_le_bytes();
     let encoded = &encoded[start * collection.schema.stride()..];
-    let mut tops = vec![TopK::new(wanted); prepared.len()];
+    let mut tops: Vec<TopK> = prepared.iter().map(|_| TopK::new(wanted)).collect();
     let (mut skipped, mut approximate) = (false, false);
     for part in version.parts() {
         match search_part(&part, collection, &prepared, encoded, options, &mut tops) {
@@ -77,7 +77,7 @@ fn search_part(
         && wanted <= MAX_GRAPH_K
         && wanted as u64 * 8 <= rows
         && let Some(segment) = part.segment
-        && let Some(graph) = segment.graph()
+        && let Some(graph) = &*segment.graph_for_search()
     {
         let vectors = Rows::new(segment.all_vectors()?, rows as usize, &collection.schema)?;
         let effort = match options.ef {
@@ -116,10 +116,12 @@ fn walk_graph(
     };
     SCRATCH.with_borrow_mut(|(scratch, found)| {
         for ((query, top), bytes) in queries.iter().zip(tops).zip(encoded.chunks_exact(query_bytes(queries))) {
-            graph.search(vectors, bytes, wanted, effort, live, scratch, found)?;
-            for (row, _) in found.iter() {
-                // The same kernel as the scan's, so that a distance does not depend on the way it was found.
-                top.push(query.distance(vectors.row(*row as usize)), pack(part.location(*row)));
+            graph.search_prepared(&vectors, bytes, query, wanted, effort, live, scratch, found)?;
+            for (row, distance) in found.iter() {
+                if let Some(segment) = part.segment {
+                    segment.prefetch_id(*row);
+                }
+                top.push(*distance, pack(part.location(*row)));
             }
         }
         Ok(())
@@ -220,16 +222,13 @@ fn fields(collection: &CollectionState, source: &dyn RowSource, row: u32, includ
         true => Some(Vector::from_le_bytes(collection.schema.element, source.vectors(row, 1)?)),
         false => None,
     };
-    let metadata = match (include.metadata, source.metadata(row)?.split_first()) {
-        (true, Some((_, json))) => Some(serde_json::from_slice(json).map_err(|_| damaged("metadata is not JSON"))?),
-        _ => None,
-    };
-    let text = match (include.text, source.text(row)?.split_first()) {
-        (true, Some((_, text))) => {
-            Some(std::str::from_utf8(text).map_err(|_| damaged("text is not UTF-8"))?.to_owned())
-        }
-        _ => None,
-    };
+    // What is not asked for is not read either.
+    let metadata = if include.metadata { source.metadata(row)? } else { &[] };
+    let metadata = metadata.split_first().map(|(_, json)| serde_json::from_slice(json));
+    let metadata = metadata.transpose().map_err(|_| damaged("metadata is not JSON"))?;
+    let text = if include.text { source.text(row)? } else { &[] };
+    let text = text.split_first().map(|(_, text)| std::str::from_utf8(text).map(str::to_owned));
+    let text = text.transpose().map_err(|_| damaged("text is not UTF-8"))?;
     Ok(Fields { id, vector, metadata, text })
 }
 

@@ -22,12 +22,14 @@ pub(crate) struct Graph {
     pub(crate) index: GraphIndex,
     pub(crate) stage: Stage,
     pub(crate) bytes: u64,
+    /// Whether its file is on stable storage, or was tried in vain.
+    pub(crate) written: AtomicBool,
 }
 
 impl Graph {
-    pub(crate) fn new(index: GraphIndex, stage: Stage) -> Self {
+    pub(crate) fn new(index: GraphIndex, stage: Stage, written: bool) -> Self {
         let bytes = index.as_bytes().len() as u64;
-        Graph { index, stage, bytes }
+        Graph { index, stage, bytes, written: AtomicBool::new(written) }
     }
 }
 
@@ -251,8 +253,22 @@ impl Segment {
         self.graph.load_full()
     }
 
+    /// The graph for the length of one search: cheaper than [`graph`](Self::graph).
+    pub(crate) fn graph_for_search(&self) -> arc_swap::Guard<Option<Arc<Graph>>> {
+        self.graph.load()
+    }
+
     pub(crate) fn set_graph(&self, graph: Graph) {
         self.graph.store(Some(Arc::new(graph)));
+    }
+
+    /// Asks for the bytes that say where a row's id lies, ahead of their use.
+    pub(crate) fn prefetch_id(&self, row: u32) {
+        let section = self.footer.section(SectionKind::IdEnds);
+        let at = section.offset as usize + row.saturating_sub(1) as usize * 4;
+        if let Some(ends) = self.bytes.get(at..at + 8) {
+            crate::distance::codes::prefetch(ends, 1);
+        }
     }
 
     /// Whether building a graph has been given up.

@@ -103,7 +103,7 @@ impl Engine {
         }
         match file::read(&*self.storage, &self.owner(segment)) {
             Ok(Some((graph, stage))) => match segment.all_vectors() {
-                Ok(_) => segment.set_graph(Graph::new(graph, stage)),
+                Ok(_) => segment.set_graph(Graph::new(graph, stage, true)),
                 Err(e) => {
                     segment.give_up_indexing();
                     self.note_damage(&e);
@@ -157,18 +157,42 @@ impl Engine {
             }
             Ok(graph) => graph,
         };
-        // A compaction may have replaced the segment meanwhile.
-        let _turn = self.maintenance.lock();
-        let gone = collection.version.load().segment(segment.id_number()).is_none();
-        if gone || collection.dropped.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let written = file::write(&*self.storage, &self.owner(segment), stage, &graph);
-        segment.set_graph(Graph::new(graph, stage));
+        // It serves from here on; its file, which only the next handle needs, is written when nothing waits.
+        segment.set_graph(Graph::new(graph, stage, false));
         self.metrics.index.record(start.elapsed());
         let micros = start.elapsed().as_micros() as u64;
         tracing::info!(segment = segment.id_number(), rows = segment.rows(), ?stage, micros, "indexed");
+        Ok(())
+    }
+
+    /// Writes the files of the graphs that have none yet.
+    pub(crate) fn write_graphs(&self) -> Result<()> {
+        for collection in self.all_collections() {
+            let version = collection.version.load_full();
+            for view in &version.segments {
+                if let Some(graph) = view.segment.graph().filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
+                    self.write_graph(&collection, &view.segment, &graph)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_graph(&self, collection: &CollectionState, segment: &Segment, graph: &Graph) -> Result<()> {
+        let gone = || {
+            let version = collection.version.load();
+            version.segment(segment.id_number()).is_none() || collection.dropped.load(Ordering::Acquire)
+        };
+        if gone() {
+            return Ok(());
+        }
+        let written = file::write(&*self.storage, &self.owner(segment), graph.stage, &graph.index);
+        // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
+        let _turn = self.maintenance.lock();
+        if gone() || written.is_err() {
+            let _ = self.storage.remove(&index_path(segment.id_number()));
+        }
         // The graph serves this handle in any case; the next one makes it again.
-        written.inspect_err(|_| drop(self.storage.remove(&index_path(segment.id_number()))))
+        written
     }
 }

@@ -1,6 +1,6 @@
 //! Measures, for each graph, what effort reaches what recall.
 
-use super::exact::Kind;
+use super::exact::{self, Kind};
 use super::layout::GraphIndex;
 use super::parallel::Task;
 use super::search::{Effort, Scratch};
@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 const SLACKS: [f32; 14] = [0.8, 0.9, 0.95, 1.0, 1.03, 1.06, 1.1, 1.14, 1.18, 1.24, 1.32, 1.45, 1.7, 2.2];
 const BEAMS: [f32; 14] = [10.0, 14.0, 20.0, 28.0, 40.0, 56.0, 80.0, 112.0, 160.0, 224.0, 320.0, 448.0, 640.0, 1024.0];
 /// Most rows that are used as queries: multiples of a tile.
-const MAX_QUERIES: usize = 256;
+const MAX_QUERIES: usize = 512;
 /// Neighbours that recall is judged on.
 const K: usize = 10;
 /// Recall beyond which larger beams are not measured.
@@ -38,7 +38,7 @@ impl GraphIndex {
         let mut pairs = Vec::new();
         for level in if self.kind == Kind::Product { BEAMS } else { SLACKS } {
             let hits = task.map(wanted.div_ceil(TILE), |part| {
-                let (mut scratch, mut out, mut hits) = (Scratch::default(), Vec::new(), 0);
+                let (mut scratch, mut out, mut hits) = (Scratch::default(), Vec::new(), (0, 0));
                 for (&pick, truth) in picks.iter().zip(&truth).skip(part * TILE).take(TILE) {
                     let own = self.order()[pick as usize];
                     // With its own node, whose edges are the answer, every row would be an easy query.
@@ -46,13 +46,17 @@ impl GraphIndex {
                     let effort = self.effort_of(level, K);
                     self.search(rows, rows.row(own as usize), K, effort, None, &mut scratch, &mut out)?;
                     let limit = truth + truth.abs() * 1e-5 + 1e-6;
-                    hits += out.iter().filter(|(_, distance)| *distance <= limit).count();
+                    let found = out.iter().filter(|(_, distance)| *distance <= limit).count().min(K);
+                    hits = (hits.0 + found, hits.1 + found * found);
                 }
                 Ok(hits)
             })?;
-            let recall = hits.iter().sum::<usize>() as f32 / (wanted * K) as f32;
-            pairs.push((level, recall.min(1.0)));
-            if recall >= ENOUGH {
+            let (sum, squares) = hits.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+            let (mean, rows) = (sum as f32 / wanted as f32, wanted as f32);
+            // A sample errs: what is promised is one standard error below what was measured.
+            let error = ((squares as f32 / rows - mean * mean).max(0.0) / rows).sqrt();
+            pairs.push((level, ((mean - error) / K as f32).max(0.0)));
+            if mean / K as f32 >= ENOUGH {
                 break;
             }
         }
@@ -101,16 +105,16 @@ impl GraphIndex {
             }
             Ok(found)
         })?;
-        let mut exact = super::exact::ExactQuery::default();
         let mut answers = Vec::with_capacity(picks.len());
         for (index, &pick) in picks.iter().enumerate() {
             let mut near: Vec<(u32, u32)> = found.iter().flat_map(|part| part[index].iter().copied()).collect();
             near.sort_unstable();
             let own = self.order()[pick as usize];
-            exact.set(rows.element, rows.row(own as usize));
+            let prepared = exact::prepare(&rows, rows.row(own as usize));
             let candidates = near.iter().take(4 * KEPT).filter(|&&(_, id)| id != pick);
-            let mut distances: Vec<f32> =
-                candidates.map(|&(_, id)| exact.distance(&rows, self.order()[id as usize] as usize)).collect();
+            let candidates: Vec<u32> = candidates.map(|&(_, id)| self.order()[id as usize]).collect();
+            let mut distances = vec![0.0; candidates.len()];
+            rows.distances_of(&prepared, &candidates, &mut distances);
             distances.sort_unstable_by(f32::total_cmp);
             answers.push(distances.get(K - 1).or(distances.last()).copied().unwrap_or(0.0));
         }
@@ -119,7 +123,7 @@ impl GraphIndex {
 
     /// The effort that reached `recall` (0 to 1) at calibration, for `k` results.
     pub fn effort_for(&self, recall: f32, k: usize) -> Effort {
-        let pairs = self.calibration();
+        let pairs = &self.calibration[..];
         let level = match pairs.iter().position(|&(_, measured)| measured >= recall) {
             Some(0) => pairs[0].0,
             Some(place) => {

@@ -101,6 +101,8 @@ pub struct GraphIndex {
     /// Whether distances between codes are the rows' own: bytes and bits, up to where f32 holds them exactly.
     pub(super) exact_codes: bool,
     seed: u64,
+    /// What the section of the same name holds.
+    pub(super) calibration: Vec<(f32, f32)>,
 }
 
 impl std::fmt::Debug for GraphIndex {
@@ -261,6 +263,7 @@ impl GraphIndex {
             kind: Kind::of(metric),
             entry_tiles: Vec::new(),
             seed: header.seed,
+            calibration: Vec::new(),
             exact_codes: quantizer.is_direct() && schema.dim <= 2048,
         };
         quantizer.center = <[f32]>::ref_from_bytes(&index.bytes[index.sections.center.clone()]).unwrap_or(&[]).to_vec();
@@ -282,6 +285,9 @@ impl GraphIndex {
             tiles.push(tile);
         }
         index.entry_tiles = tiles;
+        let pairs = <[f32]>::ref_from_bytes(&index.bytes[index.sections.calibration.clone()]).unwrap_or(&[]);
+        let pairs = pairs.chunks_exact(2).take(header.calibrations as usize);
+        index.calibration = pairs.map(|pair| (pair[0], pair[1])).collect();
         index.quantizer = quantizer;
         Ok(index)
     }
@@ -311,14 +317,13 @@ impl GraphIndex {
     }
 
     /// Pairs of slack (beam, for dot products) and the recall@10 that was measured with it, ascending; empty where not calibrated.
-    pub fn calibration(&self) -> Vec<(f32, f32)> {
-        let Ok((header, _)) = Header::read_from_prefix(&self.bytes) else { return Vec::new() };
-        let pairs = <[f32]>::ref_from_bytes(&self.bytes[self.sections.calibration.clone()]).unwrap_or(&[]);
-        pairs.chunks_exact(2).take(header.calibrations as usize).map(|pair| (pair[0], pair[1])).collect()
+    pub fn calibration(&self) -> &[(f32, f32)] {
+        &self.calibration
     }
 
     pub(super) fn set_calibration(&mut self, pairs: &[(f32, f32)]) {
-        let flat: Vec<f32> = pairs.iter().take(MAX_CALIBRATION).flat_map(|&(level, recall)| [level, recall]).collect();
+        self.calibration = pairs[..pairs.len().min(MAX_CALIBRATION)].to_vec();
+        let flat: Vec<f32> = self.calibration.iter().flat_map(|&(level, recall)| [level, recall]).collect();
         let start = self.sections.calibration.start;
         self.bytes[start..start + flat.len() * 4].copy_from_slice(flat.as_bytes());
         let place = std::mem::offset_of!(Header, calibrations);

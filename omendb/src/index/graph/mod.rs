@@ -15,6 +15,7 @@ mod signs;
 #[cfg(test)]
 mod tests;
 
+use crate::distance::Prepared;
 use crate::error::{Error, Result};
 use crate::schema::{Element, Metric, Schema};
 
@@ -59,6 +60,16 @@ impl<'a> Rows<'a> {
             )));
         }
         Ok(Rows { bytes, stride, count, dim: schema.dim, element: schema.element, metric: schema.metric })
+    }
+
+    /// Writes the metric's distance of each row of `ordinals`, with the very kernel that scans use.
+    pub(crate) fn distances_of(&self, query: &Prepared, ordinals: &[u32], out: &mut [f32]) {
+        if self.stride == query.stride() {
+            return query.distances_of(self.bytes, ordinals, out);
+        }
+        for (row, distance) in ordinals.iter().zip(out) {
+            *distance = query.distance(self.row(*row as usize));
+        }
     }
 
     /// The bytes of one row.

@@ -1,9 +1,10 @@
 //! Walks the graph over short codes and re-ranks what it found exactly.
 
 use super::Rows;
-use super::exact::{ExactQuery, Kind};
+use super::exact::{self, Kind};
 use super::layout::{GraphIndex, words};
 use super::prune::NO_NEIGHBOUR;
+use crate::distance::Prepared;
 use crate::distance::codes;
 use crate::distance::fastscan::{self, BLOCK, SignBlock, SignTables};
 use crate::distance::gemm::{self, KeyBits, RowBlock, TILE};
@@ -69,7 +70,8 @@ pub struct Scratch {
     placed: Vec<f32>,
     values: Vec<f32>,
     tables: SignTables,
-    exact: ExactQuery,
+    rows: Vec<u32>,
+    exact: Vec<f32>,
     fresh: Vec<u32>,
     squares: Vec<u32>,
     distances: Vec<f32>,
@@ -187,7 +189,12 @@ impl GraphIndex {
         scratch: &mut Scratch,
         out: &mut Vec<(u32, f32)>,
     ) -> Result<SearchStats> {
-        out.clear();
+        self.fits(&rows, query)?;
+        self.search_prepared(&rows, query, &exact::prepare(&rows, query), k, effort, live, scratch, out)
+    }
+
+    /// Refuses what a search of this graph cannot take.
+    pub(crate) fn fits(&self, rows: &Rows<'_>, query: &[u8]) -> Result<()> {
         let stride = rows.element.stride(rows.dim);
         let same = (rows.dim, rows.element, rows.metric)
             == (self.quantizer.dim, self.quantizer.element, self.quantizer.metric);
@@ -202,6 +209,24 @@ impl GraphIndex {
                 self.quantizer.element.stride(self.quantizer.dim)
             )));
         }
+        Ok(())
+    }
+
+    /// As [`search`](Self::search), with the query prepared for exact distances too.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn search_prepared(
+        &self,
+        rows: &Rows<'_>,
+        query: &[u8],
+        prepared: &Prepared,
+        k: usize,
+        effort: Effort,
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<SearchStats> {
+        self.fits(rows, query)?;
+        out.clear();
         let mut stats = SearchStats::default();
         let k = k.min(self.count);
         if k == 0 {
@@ -219,14 +244,13 @@ impl GraphIndex {
             scratch.nearest.reset(effort.beam.max(judged).min(self.count), 1.0);
         }
         self.walk(live, scratch, &mut stats);
-        self.rerank(&rows, k, effort.rerank, scratch, out, &mut stats);
+        self.rerank(rows, prepared, (k, effort.rerank), scratch, out, &mut stats);
         Ok(stats)
     }
 
     /// Encodes the query for the walk.
     fn prepare(&self, query: &[u8], scratch: &mut Scratch) {
         scratch.query.resize(self.width, 0);
-        scratch.exact.set(self.quantizer.element, query);
         if self.inline {
             scratch.placed.resize(self.width, 0.0);
             self.quantizer.place_query(query, &mut scratch.values, &mut scratch.placed);
@@ -417,8 +441,8 @@ impl GraphIndex {
     fn rerank(
         &self,
         rows: &Rows<'_>,
-        k: usize,
-        more: usize,
+        prepared: &Prepared,
+        (k, more): (usize, usize),
         scratch: &mut Scratch,
         out: &mut Vec<(u32, f32)>,
         stats: &mut SearchStats,
@@ -441,9 +465,11 @@ impl GraphIndex {
         for &(_, row) in found.iter() {
             codes::prefetch(rows.row(row as usize), 8);
         }
-        for &(_, row) in found.iter() {
-            out.push((row, scratch.exact.distance(rows, row as usize)));
-        }
+        scratch.rows.clear();
+        scratch.rows.extend(found.iter().map(|&(_, row)| row));
+        scratch.exact.resize(wanted, 0.0);
+        rows.distances_of(prepared, &scratch.rows, &mut scratch.exact);
+        out.extend(scratch.rows.iter().copied().zip(scratch.exact.iter().copied()));
         stats.reranked += wanted;
         out.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         out.truncate(k);

@@ -54,9 +54,8 @@ fn graph(rows: Rows<'_>, params: &BuildParams) -> GraphIndex {
 }
 
 fn exact(rows: Rows<'_>, query: &[u8], k: usize) -> Vec<(u32, f32)> {
-    let mut one = exact::ExactQuery::default();
-    one.set(rows.element, query);
-    let mut all: Vec<(u32, f32)> = (0..rows.count).map(|row| (row as u32, one.distance(&rows, row))).collect();
+    let one = exact::prepare(&rows, query);
+    let mut all: Vec<(u32, f32)> = (0..rows.count).map(|row| (row as u32, one.distance(rows.row(row)))).collect();
     all.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     all.truncate(k);
     all
