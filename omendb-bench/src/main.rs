@@ -1,6 +1,7 @@
 //! Figures: each subcommand measures one thing and prints what it measured beside what it is to be judged by.
 
 mod bandwidth;
+mod calls;
 mod filter;
 mod ingest;
 mod measure;
@@ -37,6 +38,8 @@ enum Command {
         #[arg(default_value = "1000000")]
         rows: String,
     },
+    /// What one search, batch search and upsert cost, for the Python package to compare with.
+    Calls(calls::Arguments),
     /// Time to open after a kill and after a clean close.
     Recovery(recovery::Arguments),
     /// Memory while ten times the budget is loaded.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             filter::run(&[rows]);
             Ok(())
         }
+        Command::Calls(arguments) => calls::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::FillLog(arguments) => recovery::fill(&arguments),
