@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod engine;
+mod calls;
 mod filter;
 mod graph;
 mod ingest;
@@ -47,6 +48,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// What one search, batch search and upsert cost, for the Python package to compare with.
+    Calls(calls::Arguments),
     /// Time to open after a kill and after a clean close.
     Recovery(recovery::Arguments),
     /// Memory while ten times the budget is loaded.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
             filter::run(&[rows]);
             Ok(())
         }
+        Command::Calls(arguments) => calls::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::FillLog(arguments) => recovery::fill(&arguments),

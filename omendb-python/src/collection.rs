@@ -1,6 +1,6 @@
 //! Collections: writing, reading, searching.
 
-use crate::convert::{id, ids, json, metadata_rows, report, text_rows};
+use crate::convert::{filter, id, ids, json, metadata_rows, report, text_rows};
 use crate::errors::{OrRaise, exception};
 use crate::process::{Owned, interruptible};
 use crate::results::{PyBatchHits, PyHits, PyRecord};
@@ -73,14 +73,23 @@ fn text_slices<'a>(rows: &'a [Option<Bound<'_, PyString>>]) -> PyResult<Vec<Opti
     rows.iter().map(|text| text.as_ref().map(|text| text.to_str()).transpose()).collect()
 }
 
-/// Which fields to fetch, from the facade's three flags.
-fn options(k: usize, offset: usize, min_score: Option<f32>, include: (bool, bool, bool)) -> SearchOptions {
+/// The options of a search; `include` says whether to fetch metadata, text and vector.
+fn options(
+    k: usize,
+    offset: usize,
+    min_score: Option<f32>,
+    include: (bool, bool, bool),
+    only: Option<&Bound<'_, PyAny>>,
+) -> PyResult<SearchOptions> {
     let (metadata, text, vector) = include;
-    let options = SearchOptions::new(k).offset(offset).include(Include { vector, metadata, text });
-    match min_score {
-        Some(score) => options.min_score(score),
-        None => options,
+    let mut options = SearchOptions::new(k).offset(offset).include(Include { vector, metadata, text });
+    if let Some(score) = min_score {
+        options = options.min_score(score);
     }
+    Ok(match only {
+        Some(only) => options.filter(filter(only)?),
+        None => options,
+    })
 }
 
 #[pymethods]
@@ -148,6 +157,13 @@ impl PyCollection {
         py.detach(|| collection.delete(records.iter())).or_raise(py)
     }
 
+    /// Deletes the records that match a filter; returns how many.
+    fn delete_matching(&self, py: Python<'_>, only: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let collection = self.get(py)?;
+        let only = filter(only)?;
+        py.detach(|| collection.delete_matching(&only)).or_raise(py)
+    }
+
     /// Reads one record.
     fn get_one(&self, py: Python<'_>, record: &Bound<'_, PyAny>) -> PyResult<Option<PyRecord>> {
         let collection = self.get(py)?;
@@ -170,20 +186,32 @@ impl PyCollection {
         py.detach(|| collection.contains(&record)).or_raise(py)
     }
 
-    /// Number of records.
-    fn count(&self, py: Python<'_>) -> PyResult<u64> {
+    /// Number of records, or of those that match a filter.
+    fn count(&self, py: Python<'_>, only: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
         let collection = self.get(py)?;
-        py.detach(|| collection.count()).or_raise(py)
+        let only = only.map(filter).transpose()?;
+        py.detach(|| match &only {
+            Some(only) => collection.count_matching(only),
+            None => collection.count(),
+        })
+        .or_raise(py)
     }
 
-    /// Every record, in one consistent view.
-    fn iterate(&self, py: Python<'_>) -> PyResult<RecordIterator> {
+    /// Every record, or those that match a filter, in one consistent view.
+    fn iterate(&self, py: Python<'_>, only: Option<&Bound<'_, PyAny>>) -> PyResult<RecordIterator> {
         let collection = self.get(py)?;
-        let records = py.detach(|| collection.iterate()).or_raise(py)?;
+        let only = only.map(filter).transpose()?;
+        let records = py
+            .detach(|| match &only {
+                Some(only) => collection.iterate_matching(only),
+                None => collection.iterate(),
+            })
+            .or_raise(py)?;
         Ok(RecordIterator { records: Owned::new(Mutex::new(records)) })
     }
 
-    /// Searches with one vector. `include` says whether to fetch metadata, text and vector.
+    /// Searches with one vector.
+    #[expect(clippy::too_many_arguments, reason = "one argument an option")]
     fn search(
         &self,
         py: Python<'_>,
@@ -192,11 +220,12 @@ impl PyCollection {
         offset: usize,
         min_score: Option<f32>,
         include: (bool, bool, bool),
+        only: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyHits> {
         let collection = self.get(py)?;
         let array = Array::borrow(vector)?;
         let (elements, _) = array.rows(py, collection.schema())?;
-        let options = options(k, offset, min_score, include);
+        let options = options(k, offset, min_score, include, only)?;
         let hits = py.detach(|| collection.search(elements, &options)).or_raise(py)?;
         PyHits::new(py, hits)
     }
@@ -211,13 +240,14 @@ impl PyCollection {
         offset: usize,
         min_score: Option<f32>,
         include: (bool, bool, bool),
+        only: Option<&Bound<'_, PyAny>>,
         threads: usize,
     ) -> PyResult<PyBatchHits> {
         let collection = self.get(py)?;
         let array = Array::borrow(vectors)?;
         let (elements, rows) = array.rows(py, collection.schema())?;
         let per_row = elements_per_vector(collection.schema());
-        let options = options(k, offset, min_score, include);
+        let options = options(k, offset, min_score, include, only)?;
         let mut found = Vec::with_capacity(rows);
         let mut step = 256;
         while found.len() < rows {

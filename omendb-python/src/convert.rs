@@ -1,11 +1,11 @@
 //! Ids, metadata and text between Python objects and the engine's types.
 
-use crate::errors::{exception, invalid};
+use crate::errors::{OrRaise, exception, invalid};
 use numpy::{PyArray1, PyArrayMethods};
-use omendb::{Error, Id, IdColumn, IdRef, limits};
+use omendb::{Error, Filter, Id, IdColumn, IdRef, filter, limits};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 use serde_json::{Map, Number, Value};
 
 /// One id: a string or a non-negative integer of at most 64 bits.
@@ -130,19 +130,49 @@ impl Misfit {
 
 /// A Python object as JSON: None, bool, int, float, str, list, tuple, dict, dates (ISO 8601) and NumPy's values.
 pub(crate) fn json(object: &Bound<'_, PyAny>, name: impl Fn() -> String) -> PyResult<Value> {
-    to_json(object, limits::MAX_METADATA_DEPTH + 1).map_err(|misfit| {
+    json_within(object, limits::MAX_METADATA_DEPTH, name)
+}
+
+fn json_within(object: &Bound<'_, PyAny>, levels: usize, name: impl Fn() -> String) -> PyResult<Value> {
+    to_json(object, levels + 1).map_err(|misfit| {
         // A container nested too deep is shown by its top only: its path is as deep.
         if misfit.too_deep {
-            return exception(object.py(), &Error::LimitExceeded(format!("{} {}", name(), misfit.what)));
+            let what = format!("{} is nested deeper than {levels} levels (or holds itself); flatten it", name());
+            return exception(object.py(), &Error::LimitExceeded(what));
         }
         invalid(object.py(), format!("{}{} {}", name(), misfit.path, misfit.what))
     })
 }
 
+/// A filter: a dict of operators (or another mapping), or a condition in the style of SQL.
+pub(crate) fn filter(object: &Bound<'_, PyAny>) -> PyResult<Filter> {
+    let py = object.py();
+    if let Ok(text) = object.cast::<PyString>() {
+        let text =
+            text.to_str().map_err(|_| invalid(py, "the filter holds a lone surrogate; text is valid Unicode"))?;
+        return Filter::from_sql(text).or_raise(py);
+    }
+    let tree = if let Ok(dict) = object.cast::<PyDict>() {
+        filter_json(dict)?
+    } else if let Ok(mapping) = object.cast::<PyMapping>() {
+        let dict = PyDict::new(py);
+        dict.update(mapping)?;
+        filter_json(&dict)?
+    } else {
+        let what = format!("a filter of type {} was given; a dict or a str was expected", type_name(object));
+        return Err(invalid(py, what));
+    };
+    Filter::from_json(&tree).or_raise(py)
+}
+
+/// Each level of a filter is a dict and a list; its own limit, which says where, comes after this one.
+fn filter_json(dict: &Bound<'_, PyDict>) -> PyResult<Value> {
+    json_within(dict.as_any(), 2 * filter::MAX_DEPTH + 4, || "filter".to_owned())
+}
+
 fn to_json(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit> {
     if depth == 0 {
-        let what = format!("is nested deeper than {} levels (or holds itself); flatten it", limits::MAX_METADATA_DEPTH);
-        return Err(Misfit { too_deep: true, ..Misfit::new(what) });
+        return Err(Misfit { too_deep: true, ..Misfit::new(String::new()) });
     }
     if object.is_none() {
         Ok(Value::Null)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -161,25 +160,3 @@ def test_every_public_name_resolves() -> None:
         assert getattr(omendb, name) is not None
     with pytest.raises(AttributeError):
         omendb.nothing  # noqa: B018
-
-
-def test_killed_writer_loses_nothing_acknowledged(path: Path) -> None:
-    script = f"""
-        import omendb
-        docs = omendb.open({str(path)!r}).get_or_create_collection("docs", dim=2)
-        for n in range(1_000_000):
-            docs.upsert([n], [[1.0, float(n)]])
-            print(n, flush=True)
-    """
-    for delay in (0.3, 0.6, 0.9):
-        with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "0\n"
-            time.sleep(delay)
-            writer.kill()
-            acknowledged = writer.stdout.read().split()
-        last = int(acknowledged[-1]) if acknowledged else 0
-        with omendb.open(path) as db:
-            docs = db.get_collection("docs")
-            assert all(record is not None for record in docs.get(list(range(last + 1))))
-            assert db.check(deep=True).ok

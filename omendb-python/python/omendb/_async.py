@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from . import _database, _native
 from ._collection import _DEFAULT_INCLUDE, Collection
@@ -202,7 +202,7 @@ class AsyncCollection(_Runner):
     async def get(self, ids: Ids) -> list[_native.Record | None]: ...
     async def get(self, ids: IdLike | Ids) -> _native.Record | list[_native.Record | None] | None:
         """See `Collection.get`."""
-        call: Callable[[Any], Any] = self.sync.get
+        call = cast("Callable[[Any], Any]", self.sync.get)
         found: _native.Record | list[_native.Record | None] | None = await self._run(call, ids)
         return found
 

@@ -51,14 +51,6 @@ def _check_quality(recall: float | None, ef: int | None) -> None:
         raise Unsupported("unsupported: ef = was given; this version searches exactly, so leave ef out")
 
 
-def _check_filter(filter: Filter | None) -> None:
-    if filter is None:
-        return
-    if not isinstance(filter, (str, dict)):
-        raise InvalidInput(f"a filter of type {type(filter).__name__} was given; a dict or a str was expected")
-    raise Unsupported("unsupported: filter = was given; this version has no filters: leave it out")
-
-
 def _check_text(text: str | None) -> None:
     if text is None:
         return
@@ -186,15 +178,18 @@ class Collection:
     def delete(self, ids: IdLike | Ids | None = None, *, filter: Filter | None = None) -> int:
         """Deletes records by id, or those that match a filter. Returns how many existed.
 
+        A filter deletes the records that match when the call begins and still do when they are deleted.
+
         >>> import omendb
         >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
-        >>> _ = docs.upsert(["a", "b"], [[1.0, 0.0], [0.0, 1.0]])
-        >>> docs.delete(["a", "unknown"])
-        1
+        >>> _ = docs.upsert(["a", "b", "c"], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [{"n": n} for n in range(3)])
+        >>> docs.delete(["a", "unknown"]), docs.delete(filter="n >= 2"), len(docs)
+        (1, 1, 1)
         """
         if (ids is None) == (filter is None):
             raise InvalidInput("delete takes either ids or a filter; to empty a collection, delete and create it anew")
-        _check_filter(filter)
+        if filter is not None:
+            return self._native.delete_matching(filter)
         return self._native.delete(_id_list(ids))
 
     # Reading
@@ -221,25 +216,25 @@ class Collection:
 
         >>> import omendb
         >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
-        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]])
-        >>> docs.count()
-        2
+        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]], [{"lang": "en"}, {"lang": "de"}])
+        >>> docs.count(), docs.count(filter={"lang": "en"})
+        (2, 1)
         """
-        _check_filter(filter)
-        return self._native.count()
+        return self._native.count(filter)
 
     def iterate(self, batch_size: int = 1000, *, filter: Filter | None = None) -> Iterator[_native.Record]:
-        """Every record of one consistent view, in storage order. `batch_size` records are read at a time.
+        """Every record of one consistent view, or those that match a filter, in storage order.
+
+        `batch_size` records are read at a time. Writes made meanwhile are not seen.
 
         >>> import omendb
         >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
-        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]])
-        >>> sorted(record.id for record in docs.iterate())
-        [1, 2]
+        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]], [{"lang": "en"}, {"lang": "de"}])
+        >>> sorted(record.id for record in docs), [record.id for record in docs.iterate(filter="lang = 'de'")]
+        ([1, 2], [2])
         """
         _integer(batch_size, "batch_size", 1)
-        _check_filter(filter)
-        return _records(self._native.iterate(), batch_size)
+        return _records(self._native.iterate(filter), batch_size)
 
     def __iter__(self) -> Iterator[_native.Record]:
         return self.iterate()
@@ -248,7 +243,7 @@ class Collection:
         return self._native.contains(id)
 
     def __len__(self) -> int:
-        return self._native.count()
+        return self._native.count(None)
 
     def __bool__(self) -> bool:
         return True
@@ -268,13 +263,15 @@ class Collection:
         offset: int = 0,
         include: Iterable[Include] = _DEFAULT_INCLUDE,
     ) -> Hits:
-        """The `k` records nearest to a vector, best first; equal distances are ordered by id.
+        """The `k` records nearest to a vector, best first; equal distances keep one order while nothing changes.
 
         Args:
             vector: shape (dim,).
             k: how many hits to return, 1 to 100,000 less `offset`.
             text: words to search for in the texts.
-            filter: only records whose metadata match.
+            filter: only records whose metadata match: a dict of operators such as
+                `{"lang": "en", "year": {"$gte": 2020}}`, or a string in the style of SQL such as
+                `"lang = 'en' AND year >= 2020"`. See the README for all operators.
             recall: the share of the true nearest to find, 0 to 1. This version searches exactly: it is 1.
             ef: the candidates to keep in a graph search, instead of `recall`.
             min_score: only hits of at least this score.
@@ -282,7 +279,8 @@ class Collection:
             include: which of "metadata", "text" and "vector" to fetch.
 
         Raises:
-            InvalidInput: a vector of another dimension, NaN, an argument out of range.
+            InvalidInput: a vector of another dimension, NaN, an argument out of range, a malformed filter (says where).
+            LimitExceeded: a filter too deep or too large, `k + offset` over 100,000.
             Unsupported: an argument that this version cannot honour yet.
 
         >>> import omendb
@@ -290,10 +288,11 @@ class Collection:
         >>> _ = docs.upsert(["a", "b"], [[1.0, 0.0], [0.0, 1.0]], metadata=[{"lang": "en"}, None])
         >>> docs.search([1.0, 0.0], k=1)
         Hits([Hit(id='a', score=1.0, distance=0.0, metadata={'lang': 'en'})], complete=False)
+        >>> docs.search([0.0, 1.0], k=2, filter={"lang": "en"}).ids
+        ['a']
         """
-        if text is not None or filter is not None or recall is not None or ef is not None:
+        if text is not None or recall is not None or ef is not None:
             _check_text(text)
-            _check_filter(filter)
             _check_quality(recall, ef)
         if vector is None:
             raise InvalidInput("search was given neither a vector nor text; give at least one of them")
@@ -304,7 +303,8 @@ class Collection:
             offset = _integer(offset, "offset", 0)
         if min_score is not None:
             min_score = _score(min_score)
-        return Hits(self._native.search(_vectors.query(vector, bits=self._bits), k, offset, min_score, flags))
+        query = _vectors.query(vector, bits=self._bits)
+        return Hits(self._native.search(query, k, offset, min_score, flags, filter))
 
     def search_batch(
         self,
@@ -330,7 +330,6 @@ class Collection:
         >>> docs.search_batch([[0.0, 0.0], [3.0, 4.0]], k=2).distances.tolist()
         [[0.0, 5.0], [0.0, 5.0]]
         """
-        _check_filter(filter)
         _check_quality(recall, ef)
         k = _integer(k, "k", 1)
         native = self._native.search_batch(
@@ -339,6 +338,7 @@ class Collection:
             _integer(offset, "offset", 0),
             None if min_score is None else _score(min_score),
             _include(include),
+            filter,
             _integer(threads, "threads", 0),
         )
         return BatchHits(native, k)

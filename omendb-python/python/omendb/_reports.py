@@ -112,6 +112,8 @@ class CollectionStats:
     """Memory of those records."""
     id_index_bytes: int = 0
     """Memory of the id index; 0 until the first read by id or write."""
+    filter_columns_bytes: int = 0
+    """Memory of the metadata columns that filters use; 0 until the first filter."""
 
 
 @dataclass(frozen=True)

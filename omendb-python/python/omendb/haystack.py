@@ -461,7 +461,7 @@ def _value(meta: dict[str, Any], field: str) -> Any:
 # Filters: Haystack's nested comparisons and logic as OmenDB's
 
 _ORDERS = {">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
-_NOTHING: dict[str, Any] = {"$or": []}
+_NOTHING: dict[str, Any] = {"$not": {}}
 
 
 def _filter(filters: dict[str, Any] | None) -> Any:
@@ -479,12 +479,13 @@ def _logic(group: dict[str, Any]) -> Any:
     if not isinstance(group["conditions"], list):
         raise FilterError(f"'conditions' must be a list in the filter {group!r}")
     parts = [_comparison(each) if "field" in each else _logic(each) for each in group["conditions"]]
+    every = {"$and": parts} if parts else {}
     if group["operator"] == "AND":
-        return {"$and": parts}
+        return every
     if group["operator"] == "OR":
-        return {"$or": parts}
+        return {"$or": parts} if parts else _NOTHING
     if group["operator"] == "NOT":
-        return {"$not": {"$and": parts}}
+        return {"$not": every}
     raise FilterError(f"logical operator {group['operator']!r} is not known; use AND, OR or NOT")
 
 

@@ -262,7 +262,7 @@ def _one(condition: MetadataFilter) -> Any:
     if operator == FilterOperator.ALL:
         if not isinstance(value, list):
             raise InvalidInput(f"filter on {key!r}: operator all takes a list, not {type(value).__name__}")
-        return {"$and": [{key: {"$contains": each}} for each in value]}
+        return {"$and": [{}, *({key: {"$eq": each}} for each in value)]}
     if operator == FilterOperator.IS_EMPTY:
         return {"$or": [{key: None}, {key: ""}, {"$not": {key: {"$exists": True}}}]}
     if operator in (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE) and isinstance(value, str):
