@@ -10,6 +10,8 @@ mod distance;
 mod engine;
 mod error;
 pub mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod idmap;
 mod ids;
 mod index;
