@@ -1,11 +1,77 @@
-//! Measurements of the library: `omendb-bench <name> [arguments]`.
+//! Figures: each subcommand measures one thing and prints what it measured beside what it is to be judged by.
 
+mod bandwidth;
 mod filter;
+mod graph;
+mod ingest;
+mod measure;
+mod memory;
+mod recovery;
+mod small_writes;
+mod workload;
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("filter") => filter::run(&arguments[1..]),
-        _ => eprintln!("usage: omendb-bench filter [rows]"),
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// What every subcommand returns; the error's text is for a person.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Benchmarks of OmenDB.
+#[derive(Parser)]
+#[command(name = "omendb-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Exact scan of one core against the machine's read bandwidth.
+    Bandwidth(bandwidth::Arguments),
+    /// Durable bulk ingest against the bare disk.
+    Ingest(ingest::Arguments),
+    /// Durable writes of one record: one writer, many, and in a large database.
+    SmallWrites(small_writes::Arguments),
+    /// Rows that pass a filter, over the columns of one large segment.
+    Filter {
+        /// Rows.
+        #[arg(default_value = "1000000")]
+        rows: String,
+    },
+    /// Builds one graph of a data set and sweeps search effort on it, on one core.
+    Graph {
+        /// As the subcommand prints them when it does not understand them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Time to open after a kill and after a clean close.
+    Recovery(recovery::Arguments),
+    /// Memory while ten times the budget is loaded.
+    Memory(memory::Arguments),
+    /// Fills a log and waits to be killed; used by `recovery`.
+    #[command(hide = true)]
+    FillLog(recovery::FillArguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Bandwidth(arguments) => bandwidth::run(&arguments),
+        Command::Ingest(arguments) => ingest::run(&arguments),
+        Command::SmallWrites(arguments) => small_writes::run(&arguments),
+        Command::Graph { arguments } => graph::run(&arguments),
+        Command::Filter { rows } => {
+            filter::run(&[rows]);
+            Ok(())
+        }
+        Command::Recovery(arguments) => recovery::run(&arguments),
+        Command::Memory(arguments) => memory::run(&arguments),
+        Command::FillLog(arguments) => recovery::fill(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

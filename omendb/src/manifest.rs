@@ -118,7 +118,15 @@ pub(crate) fn hex(hash: u128) -> String {
 
 impl Manifest {
     pub(crate) fn new() -> Self {
-        Manifest { number: 0, seq: 0, flushed: 0, log_start: 1, next_segment: 1, next_collection: 1, collections: Vec::new() }
+        Manifest {
+            number: 0,
+            seq: 0,
+            flushed: 0,
+            log_start: 1,
+            next_segment: 1,
+            next_collection: 1,
+            collections: Vec::new(),
+        }
     }
 
     fn encode(&self, uuid: &[u8; 16]) -> Result<Vec<u8>> {
@@ -183,7 +191,11 @@ impl Manifest {
         let mut ids = std::collections::HashSet::new();
         let mut segments = std::collections::HashSet::new();
         for c in &self.collections {
-            if !names.insert(&c.name) || !ids.insert(c.id) || c.id >= self.next_collection || c.schema.validate().is_err() {
+            if !names.insert(&c.name)
+                || !ids.insert(c.id)
+                || c.id >= self.next_collection
+                || c.schema.validate().is_err()
+            {
                 return bad(format!("collection {:?} is described inconsistently", c.name));
             }
             for s in &c.segments {

@@ -267,7 +267,9 @@ pub(crate) fn read_header(bytes: &[u8], path: &str, key: &LogKey) -> Result<LogH
         return Err(bad("the log's magic is wrong"));
     }
     if major != FORMAT_MAJOR {
-        return Err(Error::Unsupported(format!("{path} has format version {major}; this version reads {FORMAT_MAJOR}")));
+        return Err(Error::Unsupported(format!(
+            "{path} has format version {major}; this version reads {FORMAT_MAJOR}"
+        )));
     }
     if uuid != key.uuid || generation != key.generation {
         return Err(bad("the log belongs to another database or generation"));

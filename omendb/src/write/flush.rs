@@ -114,7 +114,9 @@ impl Engine {
     ) -> Result<SegmentEntry> {
         let segment = self.next_segment.fetch_add(1, Ordering::Relaxed);
         if segment >= crate::idmap::MEMTABLE {
-            return Err(Error::LimitExceeded("the database has used up its segment numbers: salvage it into a new one".into()));
+            return Err(Error::LimitExceeded(
+                "the database has used up its segment numbers: salvage it into a new one".into(),
+            ));
         }
         let header = Header { uuid: self.uuid, segment, collection: collection.id, rows: selection.rows(), seq };
         let schema = SegmentSchema {
