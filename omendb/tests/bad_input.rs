@@ -5,7 +5,7 @@ use half::f16;
 use omendb::storage::MemStorage;
 use omendb::storage::sim::SimFs;
 use omendb::{
-    Batch, Collection, Database, Element, Error, Id, IdColumn, Metric, Options, Patch, Result, Schema, SearchOptions,
+    Batch, Collection, Database, Element, Error, IdColumn, Metric, Options, Patch, Result, Schema, SearchOptions,
     Vectors,
 };
 use serde_json::{Value, json};
@@ -367,10 +367,10 @@ fn nothing_to_do_is_no_error_and_writes_nothing() {
         let disk = stage.fs.fingerprint();
         assert_eq!(main.upsert(rows(&[])).unwrap(), 0);
         assert_eq!(main.add(rows(&[])).unwrap(), 0);
-        assert_eq!(main.delete(Vec::<Id>::new()).unwrap(), 0);
+        assert_eq!(main.delete(Vec::<&str>::new()).unwrap(), 0);
         assert_eq!(main.delete(["unknown", "5"]).unwrap(), 0);
         assert_eq!(main.get(5u64).unwrap(), None);
-        assert_eq!(main.get_many(Vec::<Id>::new()).unwrap(), Vec::new());
+        assert!(main.get_many(Vec::<&str>::new()).unwrap().is_empty());
         assert!(main.search_batch(Vec::<f32>::new(), &SearchOptions::new(3), 0).unwrap().is_empty());
         assert_eq!(stage.fs.fingerprint(), disk);
     }

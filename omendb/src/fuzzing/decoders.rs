@@ -116,7 +116,7 @@ pub fn segment(data: &[u8]) {
     }
     let path = data_path(1);
     let storage = holding(SEGMENT_DIR, &path, &bytes);
-    let (segment, described) = match Segment::open_alone(&storage, &path) {
+    let (mut segment, described) = match Segment::open_alone(&storage, &path) {
         Ok(opened) => opened,
         Err(e) => return assert_typed(&e),
     };
@@ -136,6 +136,8 @@ pub fn segment(data: &[u8]) {
             assert!(read[0].as_ref().is_ok_and(|id| crate::ids::decode(id).is_some()), "checked ids decode");
         }
     }
+    // A manifest never gives a segment a memtable's number; salvage does not search.
+    segment.entry.id = 1;
     let (schema, seed) = (described.schema, described.hash_seed);
     let view = SegmentView { segment: Arc::new(segment), dead: Arc::default() };
     let mut version = Version::new(new_memtable(&mut { crate::idmap::MEMTABLE }));

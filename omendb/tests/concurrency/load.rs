@@ -384,7 +384,7 @@ fn every_reader_sees_one_version() {
         );
         conclude(&line, &board.violations.lock().unwrap());
         assert!(figure(&board.reads_beside_maintenance) > 0, "no read ended while a flush or compaction was running");
-        assert!(figure(&board.writes) > 100 && figure(&board.maintenances) > 5);
+        assert!(figure(&board.writes) > 50 && figure(&board.maintenances) > 2);
     });
 }
 

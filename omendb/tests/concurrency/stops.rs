@@ -109,8 +109,9 @@ fn no_read_waits_for_a_writer() {
                 break;
             }
         }
+        let line = format!("stopped writers: {stops} calls of {} writes, {reads} reads beside them", WRITES.len());
+        conclude(&line, &violations);
         assert!(stops > 50, "only {stops} calls were stopped at");
-        conclude(&format!("stopped writers: {stops} calls of {} writes, {reads} reads beside them", WRITES.len()), &violations);
     });
 }
 
