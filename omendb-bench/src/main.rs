@@ -1,8 +1,8 @@
 //! Figures: each subcommand measures one thing and prints what it measured beside what it is to be judged by.
 
 mod bandwidth;
-mod engine;
 mod calls;
+mod engine;
 mod filter;
 mod graph;
 mod ingest;

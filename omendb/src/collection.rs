@@ -21,6 +21,7 @@ use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
 use crate::write::index::MIN_ROWS;
 use crate::write::install::Bulk;
+use parking_lot::RwLockReadGuard;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,9 +46,12 @@ impl Collection {
         alive(&self.state)
     }
 
-    fn writable(&self) -> Result<()> {
+    /// Refuses what cannot be written; while the result lives, the handle does not close.
+    fn writable(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let active = self.engine().enter()?;
         self.engine().writable()?;
-        alive(&self.state)
+        alive(&self.state)?;
+        Ok(active)
     }
 
     /// Remembers damage for `stats` on its way to the caller.
@@ -82,7 +86,7 @@ impl Collection {
     }
 
     fn write(&self, mut batch: Batch<'_>, add: bool) -> Result<usize> {
-        self.writable()?;
+        let _active = self.writable()?;
         batch.validate(&self.state.schema)?;
         if batch.is_empty() {
             return Ok(0);
@@ -119,7 +123,7 @@ impl Collection {
     /// # Errors
     /// `NotFound` if the id is unknown; `InvalidInput` and `LimitExceeded` as for [`Collection::upsert`].
     pub fn update<'a>(&self, id: impl Into<IdRef<'a>>, patch: Patch<'_>) -> Result<()> {
-        self.writable()?;
+        let _active = self.writable()?;
         let id = id.into();
         id.validate()?;
         let change = self.validate_patch(id, patch)?;
@@ -164,7 +168,7 @@ impl Collection {
 
     /// Deletes records by id; returns how many existed. Works even when the device is full.
     pub fn delete<'a, I: Into<IdRef<'a>>>(&self, ids: impl IntoIterator<Item = I>) -> Result<usize> {
-        self.writable()?;
+        let _active = self.writable()?;
         let mut column = IdColumn::default();
         let mut seen = std::collections::HashSet::new();
         for id in ids {
@@ -257,7 +261,7 @@ impl Collection {
     /// Deletes the records whose metadata passes a filter, and still does when the deletion is committed; returns how
     /// many. Records written meanwhile are left alone.
     pub fn delete_matching(&self, filter: &Filter) -> Result<usize> {
-        self.writable()?;
+        let _active = self.writable()?;
         let version = self.state.version.load_full();
         let mut deleted = 0;
         for part in version.parts() {
@@ -398,13 +402,13 @@ impl Collection {
 
     /// Moves everything written so far into segments; when it returns, it is durable there, in every mode.
     pub fn flush(&self) -> Result<()> {
-        self.writable()?;
+        let _active = self.writable()?;
         self.engine().flush()
     }
 
     /// Rewrites the collection so that nothing deleted or replaced is left in its files.
     pub fn compact(&self) -> Result<()> {
-        self.writable()?;
+        let _active = self.writable()?;
         self.noted(self.engine().compact_fully(&self.state))
     }
 
@@ -417,7 +421,7 @@ impl Collection {
     /// Flushes, and waits until every segment that wants a graph has one; with `settled`, the careful one.
     /// Progress shows in the statistics.
     pub fn wait_indexed(&self, settled: bool) -> Result<()> {
-        self.writable()?;
+        let _active = self.writable()?;
         self.engine().flush()?;
         self.engine().wait_indexed(settled)
     }

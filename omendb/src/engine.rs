@@ -157,6 +157,8 @@ pub(crate) struct Engine {
     damaged: Mutex<Vec<String>>,
     pid: u32,
     closed: AtomicBool,
+    /// Held shared by every call that uses the files beyond one version; `close` waits for them.
+    active: RwLock<()>,
     poison: OnceLock<String>,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
     /// Ends the build of a graph early.
@@ -199,6 +201,7 @@ impl Engine {
             damaged: Mutex::new(opened.damaged),
             pid: std::process::id(),
             closed: AtomicBool::new(false),
+            active: RwLock::new(()),
             poison: OnceLock::new(),
             lock: Mutex::new(Some(opened.lock)),
             cancel: AtomicBool::new(false),
@@ -256,6 +259,15 @@ impl Engine {
             )));
         }
         Ok(())
+    }
+
+    /// Refuses every call on a closed or forked handle; while the result lives, the handle does not close.
+    pub(crate) fn enter(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        // In a forked child the lock may be held by a thread that is not there.
+        self.usable()?;
+        let active = self.active.read_recursive();
+        self.usable()?;
+        Ok(active)
     }
 
     /// Refuses writes on a handle that cannot write.
@@ -346,6 +358,8 @@ impl Engine {
                 return Ok(());
             }
             self.flush_and_wait()?;
+            // A close ends the waiting, too.
+            self.usable()?;
         }
         Err(Error::LimitExceeded(format!(
             "a write of {bytes} bytes does not fit into a log of {} bytes and a memory budget of {} bytes: write smaller batches or raise them",
@@ -583,6 +597,8 @@ impl Engine {
                 tracing::error!("a background worker panicked");
             }
         }
+        // Once the lock is free another process may own the files, so no call may be at work on them.
+        let _none_active = self.active.write();
         let sealed = self.seal_log();
         *self.lock.lock() = None;
         sealed

@@ -59,6 +59,8 @@ mod documents;
 mod engine;
 mod error;
 pub mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod idmap;
 mod ids;
 mod index;

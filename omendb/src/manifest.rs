@@ -17,6 +17,7 @@
 use crate::checksum::xxh3_128;
 use crate::codec::Reader;
 use crate::error::{Error, Result};
+use crate::idmap::MEMTABLE;
 use crate::schema::Schema;
 use crate::storage::{OpenMode, Storage};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub const FORMAT_MINOR: u16 = 0;
 /// Feature bits that a reader must know; none exist yet.
 const KNOWN_FEATURES: u32 = 0;
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+/// Commits, manifests and log generations are numbered below this, so that counting on never overflows.
+pub(crate) const MAX_NUMBER: u64 = 1 << 62;
 
 /// What the database consists of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -178,6 +181,9 @@ impl Manifest {
     /// The relations that later code relies on.
     fn check(&self, path: &str) -> Result<()> {
         let bad = |what: String| Err(Error::corrupt(path, HEADER_BYTES as u64, what));
+        if self.number.max(self.seq).max(self.log_start) >= MAX_NUMBER || self.next_segment > MEMTABLE {
+            return bad("a number is beyond what counting can have reached".into());
+        }
         if self.flushed > self.seq {
             return bad(format!("flushed {} is beyond seq {}", self.flushed, self.seq));
         }
@@ -259,7 +265,7 @@ pub(crate) fn read_all(storage: &dyn Storage, path: &str) -> Result<Vec<u8>> {
 
 /// The number of a manifest's file name.
 pub(crate) fn parse_number(name: &str) -> Option<u64> {
-    name.strip_prefix("MANIFEST-")?.parse().ok()
+    name.strip_prefix("MANIFEST-")?.parse().ok().filter(|n| *n < MAX_NUMBER)
 }
 
 fn has_files(storage: &dyn Storage, dir: &str) -> Result<bool> {

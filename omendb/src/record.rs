@@ -285,10 +285,10 @@ impl<'a> Batch<'a> {
         }
         if let Some(text) = &self.text {
             for row in 0..rows {
-                if text.stored(row).len() > MAX_TEXT_BYTES {
+                let bytes = text.get(row).map_or(0, <[u8]>::len);
+                if bytes > MAX_TEXT_BYTES {
                     return Err(Error::LimitExceeded(format!(
-                        "record {row}: a text of {} bytes was given; the limit is {MAX_TEXT_BYTES}: split it into passages",
-                        text.stored(row).len()
+                        "record {row}: a text of {bytes} bytes was given; the limit is {MAX_TEXT_BYTES}: split it into passages"
                     )));
                 }
             }

@@ -20,7 +20,7 @@
 use crate::checksum::crc32c;
 use crate::codec::{Reader, align_up, u32_at};
 use crate::error::{Error, Result};
-use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR, LOG_DIR, write_new};
+use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR, LOG_DIR, MAX_NUMBER, write_new};
 use crate::storage::{File, OpenMode, Storage};
 
 /// First bytes of every log.
@@ -54,7 +54,7 @@ pub(crate) fn log_path(generation: u64) -> String {
 }
 
 pub(crate) fn parse_generation(name: &str) -> Option<u64> {
-    name.strip_suffix(".log")?.parse().ok()
+    name.strip_suffix(".log")?.parse().ok().filter(|n| *n < MAX_NUMBER)
 }
 
 /// What the checksums of one log are keyed with.
@@ -191,6 +191,8 @@ fn write_whole(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<()> {
 /// written although it reads back: only bytes written anew are sure to be on stable storage.
 pub(crate) fn rewrite_sealed(storage: &dyn Storage, path: &str, key: LogKey, whole: &[u8], end: &LogEnd) -> Result<()> {
     let mut buffer = whole.to_vec();
+    // A file that was cut off within the padding of its last frame ends askew.
+    buffer.resize(align_up(buffer.len() as u64, 8) as usize, 0);
     push_frame(&mut buffer, &key, end.chain, FrameKind::Seal, end.next_seq, end.next_seq - 1, &[]);
     write_whole(storage, path, &buffer)
 }

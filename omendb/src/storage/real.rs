@@ -124,7 +124,7 @@ impl Storage for RealStorage {
                 file.write_all(note.as_bytes())?;
             }
         }
-        Ok(Box::new(RealLock { file, clear: kind == LockKind::Exclusive }))
+        Ok(Box::new(RealLock { file, clear: (kind == LockKind::Exclusive).then(std::process::id) }))
     }
 
     fn map(&self, path: &str) -> io::Result<Bytes> {
@@ -185,14 +185,15 @@ impl File for RealFile {
 #[derive(Debug)]
 struct RealLock {
     file: fs::File,
-    clear: bool,
+    /// The process that wrote the note, and alone may take it out again: not a forked child.
+    clear: Option<u32>,
 }
 
 impl LockGuard for RealLock {}
 
 impl Drop for RealLock {
     fn drop(&mut self) {
-        if self.clear {
+        if self.clear == Some(std::process::id()) {
             // Best effort: a stale note is cleared by the next holder too.
             let _ = self.file.set_len(0);
         }

@@ -118,19 +118,8 @@ impl Engine {
         };
         let segment = Arc::new(Segment::open(&*self.storage, &entry, described, &self.uuid)?);
         let mut version = Version::clone(&collection.version.load());
-        let mut replaced = Vec::new();
-        // Readers of ids wait for the short change at the end alone: nobody else changes them under the state's lock.
-        if let Some(ids) = collection.ids()?.as_ref().filter(|ids| ids.len() > 0) {
-            for row in &bulk.order {
-                let (row, hash) = (*row as usize, bulk.hashes[*row as usize]);
-                if let Some(old) = find(ids, &version, hash, bulk.ids.encoded(row))? {
-                    if bulk.add {
-                        return Err(already_exists(&bulk.ids, row));
-                    }
-                    replaced.push((row, old));
-                }
-            }
-        }
+        // Readers go on: nobody else changes ids or version while this call has the state.
+        let replaced = resolve(collection, &version, &bulk)?;
         for (_, old) in &replaced {
             version.kill(*old);
         }
@@ -142,8 +131,6 @@ impl Engine {
         let source = entry.id;
         let mut guard = collection.ids_mut()?;
         let Some(ids) = guard.as_mut() else { return Ok(()) };
-        let mut replaced = replaced.into_iter().map(|(row, old)| (row as u32, old)).collect::<Vec<_>>();
-        replaced.sort_unstable();
         for row in bulk.order {
             let (hash, at) = (bulk.hashes[row as usize], Location { source, row });
             match replaced.binary_search_by_key(&row, |(row, _)| *row) {
@@ -223,6 +210,24 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The rows of a bulk write whose ids are known, in order, and where their older records are.
+fn resolve(collection: &CollectionState, version: &Version, bulk: &Bulk) -> Result<Vec<(u32, Location)>> {
+    let guard = collection.ids()?;
+    let mut replaced = Vec::new();
+    let Some(ids) = guard.as_ref().filter(|ids| ids.len() > 0) else { return Ok(replaced) };
+    for row in &bulk.order {
+        let at = *row as usize;
+        if let Some(old) = find(ids, version, bulk.hashes[at], bulk.ids.encoded(at))? {
+            if bulk.add {
+                return Err(already_exists(&bulk.ids, at));
+            }
+            replaced.push((*row, old));
+        }
+    }
+    replaced.sort_unstable();
+    Ok(replaced)
 }
 
 /// Output rows whose record was replaced or deleted since the edit's inputs were read.
