@@ -224,7 +224,8 @@ pub fn run(args: &[String]) -> Outcome<()> {
     drop(kept);
     let (wall, cpu) = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     println!(
-        "{} {} rows x {} {}: {index:?}\nbuild {wall:.2} s, {:.2} us CPU a vector, {:.0} vec/s of wall time; {:.0} bytes a row",
+        "{} {} rows x {} {}: {index:?}\nbuild {wall:.2} s, {:.2} us CPU a vector, {:.0} vec/s of wall time; {:.0} \
+            bytes a row",
         options.set,
         data.count,
         data.schema.dim,

@@ -78,8 +78,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     })?;
     println!(
         "Memory budget {} MiB, {rows} records of {}-d f32 ({} MiB) in batches of {}.\n\
-         Anonymous memory: peak of each step above the start ({:.1} MiB), sampled every 2 ms. Resident memory includes\n\
-         mapped files, which the system takes back at will.",
+         Anonymous memory: peak of each step above the start ({:.1} MiB), sampled every 2 ms.\n\
+         Resident memory includes mapped files, which the system takes back at will.",
         arguments.budget_mib,
         arguments.dim,
         arguments.budget_mib * arguments.times,

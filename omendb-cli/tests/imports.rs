@@ -1,4 +1,5 @@
-//! Every format: good files arrive exactly; truncated and hostile ones are refused with a reason, and leave nothing behind.
+//! Every format: good files arrive exactly; truncated and hostile ones are refused with a reason, and leave nothing
+//! behind.
 
 mod common;
 
@@ -366,7 +367,8 @@ fn csv_arrives_exactly_and_bad_records_are_named() {
     let got = import(t.path(), "a.csv", &[], 2, &["a", "b"]);
     assert_eq!(
         got[0],
-        json!({"id": "a", "vector": [0.5, -1.0], "metadata": {"year": 2020, "flag": true}, "text": "said \"hi\",\nand left"})
+        json!({"id": "a", "vector": [0.5, -1.0], "metadata": {"year": 2020, "flag": true}, "text": "said \"hi\",\nand \
+            left"})
     );
     assert_eq!(got[1], json!({"id": "b", "vector": [1.0, 2.0], "metadata": {"year": "007"}}));
     put(t.path(), "w.csv", "v0,v1,v2,id\n1,2,3,10\n4,5,6,11\n");

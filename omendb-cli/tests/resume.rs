@@ -29,7 +29,8 @@ fn start_and_kill(dir: &Path, file: &str, files: usize) {
     child.wait().expect("its end");
 }
 
-/// Kills imports of `file` when there are so many files, then lets one end, and compares with an import that was let alone.
+/// Kills imports of `file` when there are so many files, then lets one end, and compares with an import that was let
+/// alone.
 fn killed_and_resumed(dir: &Path, file: &str, rows: u64, kills: &[usize]) {
     for files in kills {
         start_and_kill(dir, file, *files);

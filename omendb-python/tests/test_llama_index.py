@@ -48,7 +48,9 @@ def store(path: Path) -> Iterator[OmenDBVectorStore]:
     made.client.close()
 
 
-def ids(store: OmenDBVectorStore, *filters: MetadataFilter, condition: FilterCondition = FilterCondition.AND) -> list[str]:
+def ids(
+    store: OmenDBVectorStore, *filters: MetadataFilter, condition: FilterCondition = FilterCondition.AND
+) -> list[str]:
     found = store.get_nodes(filters=MetadataFilters(filters=list(filters), condition=condition))
     return sorted(each.node_id for each in found)
 

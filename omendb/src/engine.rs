@@ -282,7 +282,8 @@ impl Engine {
     pub(crate) fn not_poisoned(&self) -> Result<()> {
         match self.poison.get() {
             Some(why) => Err(Error::Unusable(format!(
-                "an earlier write could not be made durable ({why}): close the database and open it again to see what is stored"
+                "an earlier write could not be made durable ({why}): close the database and open it again to see what \
+                    is stored"
             ))),
             None => Ok(()),
         }
@@ -347,7 +348,8 @@ impl Engine {
         let ids = self.id_memory() + rows * 20;
         if ids > self.memory_budget / 4 * 3 {
             return Err(Error::LimitExceeded(format!(
-                "the id index would need {ids} bytes of a memory budget of {} bytes: raise the budget or split the data over several databases",
+                "the id index would need {ids} bytes of a memory budget of {} bytes: raise the budget or split the \
+                    data over several databases",
                 self.memory_budget
             )));
         }
@@ -362,7 +364,8 @@ impl Engine {
             self.usable()?;
         }
         Err(Error::LimitExceeded(format!(
-            "a write of {bytes} bytes does not fit into a log of {} bytes and a memory budget of {} bytes: write smaller batches or raise them",
+            "a write of {bytes} bytes does not fit into a log of {} bytes and a memory budget of {} bytes: write \
+                smaller batches or raise them",
             self.options.log_cap, self.memory_budget
         )))
     }

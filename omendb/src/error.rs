@@ -23,7 +23,8 @@ pub enum Error {
     Locked(String),
     /// Bytes on disk are not what was written. The data named here cannot be trusted; the rest can.
     #[error(
-        "corrupt data in {file} at byte {offset}: {what}; the rest of the database stays readable with `degraded` open, and `salvage` copies what is whole into a new database"
+        "corrupt data in {file} at byte {offset}: {what}; the rest of the database stays readable with `degraded` \
+            open, and `salvage` copies what is whole into a new database"
     )]
     Corrupt {
         /// The damaged file, relative to the database's directory.
@@ -41,7 +42,8 @@ pub enum Error {
     DiskFull(String),
     /// A write's outcome is unknown: the operating system failed to make it durable. It is never retried.
     #[error(
-        "write outcome unknown: {0}; this handle accepts no more writes: close it and open the database again to see what is stored"
+        "write outcome unknown: {0}; this handle accepts no more writes: close it and open the database again to see \
+            what is stored"
     )]
     Indeterminate(String),
     /// The handle cannot do this: it is closed, read-only, or was inherited through a fork.

@@ -166,7 +166,8 @@ impl Manifest {
         }
         if major != FORMAT_MAJOR || features & !KNOWN_FEATURES != 0 {
             return Err(Error::Unsupported(format!(
-                "{path} has format version {major} and feature bits {features:#x}; this version reads version {FORMAT_MAJOR} and bits {KNOWN_FEATURES:#x}: open it with a newer release"
+                "{path} has format version {major} and feature bits {features:#x}; this version reads version \
+                    {FORMAT_MAJOR} and bits {KNOWN_FEATURES:#x}: open it with a newer release"
             )));
         }
         let manifest: Manifest =

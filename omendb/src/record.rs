@@ -288,7 +288,8 @@ impl<'a> Batch<'a> {
                 let bytes = text.get(row).map_or(0, <[u8]>::len);
                 if bytes > MAX_TEXT_BYTES {
                     return Err(Error::LimitExceeded(format!(
-                        "record {row}: a text of {bytes} bytes was given; the limit is {MAX_TEXT_BYTES}: split it into passages"
+                        "record {row}: a text of {bytes} bytes was given; the limit is {MAX_TEXT_BYTES}: split it into \
+                            passages"
                     )));
                 }
             }
@@ -473,7 +474,8 @@ fn convert(vectors: &mut Vectors<'_>, schema: &Schema) -> Result<()> {
     };
     let misfit = |x: f32| {
         Error::invalid(format!(
-            "{} vectors were given to a collection that stores {}, and {x} has no exact place there: use element type f32, or scale and round the vectors",
+            "{} vectors were given to a collection that stores {}, and {x} has no exact place there: use element type \
+                f32, or scale and round the vectors",
             from.name(),
             to.name()
         ))
@@ -646,7 +648,8 @@ pub struct Hit {
 pub struct Hits {
     /// The hits.
     pub hits: Vec<Hit>,
-    /// True when fewer than `k` came back because no more records match. False also where that is not known: a search by
+    /// True when fewer than `k` came back because no more records match. False also where that is not known: a search
+    /// by
     /// graph with `min_score`, or over damaged data.
     pub complete: bool,
 }

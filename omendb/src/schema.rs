@@ -146,7 +146,8 @@ impl Schema {
         }
         if (self.element == Element::Bits) != (self.metric == Metric::Hamming) {
             return Err(Error::invalid(format!(
-                "metric {} with element type {} given; hamming goes with bits, and cosine, l2 and dot with f32, f16, i8 and u8",
+                "metric {} with element type {} given; hamming goes with bits, and cosine, l2 and dot with f32, f16, \
+                    i8 and u8",
                 self.metric.name(),
                 self.element.name()
             )));

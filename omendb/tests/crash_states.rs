@@ -59,7 +59,8 @@ fn no_crash_loses_what_was_acknowledged() {
     }
     let states = total.states + total.recovery_states;
     let line = format!(
-        "crash states: {states} states ({} in workloads, {} in recoveries) at {} calls of {workloads} workloads, {} different disks opened, {} of them written to again, {:.0} s",
+        "crash states: {states} states ({} in workloads, {} in recoveries) at {} calls of {workloads} workloads, {} \
+            different disks opened, {} of them written to again, {:.0} s",
         total.states,
         total.recovery_states,
         total.moments,

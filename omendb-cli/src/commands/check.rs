@@ -23,7 +23,8 @@ pub struct Check {
 }
 
 impl Check {
-    /// Checks the database. One that cannot be opened as it is, is opened in degraded mode, so that all its damage is told.
+    /// Checks the database. One that cannot be opened as it is, is opened in degraded mode, so that all its damage is
+    /// told.
     pub fn run(&self, json: bool) -> Result<Output> {
         let db = match target::read(&self.db) {
             Err(Failure::Engine(omendb::Error::Corrupt { .. })) => {

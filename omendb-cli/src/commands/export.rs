@@ -137,7 +137,8 @@ impl Export {
     }
 
     fn parquet(&self, collection: &Collection, path: &Path, silent: bool) -> Result<u64> {
-        // Most collections have ids of one kind, and a plain column of them; only one with both is written anew with two columns.
+        // Most collections have ids of one kind, and a plain column of them; only one with both is written anew with
+        // two columns.
         match ParquetExport::write(collection, self.records(collection)?, path, false, silent)? {
             Written::Rows(rows) => Ok(rows),
             Written::MixedIds => match ParquetExport::write(collection, self.records(collection)?, path, true, silent)?

@@ -17,15 +17,16 @@ use std::path::{Path, PathBuf};
 Examples:
   omendb import library.omen vectors.npy                          rows are numbered from 0
   omendb import library.omen vectors.npy --ids names.txt -c docs
-  omendb import library.omen docs.jsonl                           {\"id\": \"a\", \"vector\": [..], \"text\": \"..\", \"year\": 2020}
+  omendb import library.omen docs.jsonl                           {\"id\": \"a\", \"vector\": [..], \"text\": \"..\", \
+      \"year\": 2020}
   omendb import library.omen docs.parquet --vector-column embedding --metadata-columns lang,year
   omendb import library.omen docs.csv --vector-column 'v*' --metric l2
   omendb import library.omen hashes.npy --element bits --metric hamming
   omendb import library.omen docs.csv --dry-run                   only read and check the file
 
 The collection is made from the file's dimensions and type if there is none of that name. Records whose ids are
-known are replaced; of rows with the same id the last one counts. Killed at any moment, the same command goes on where it stopped; run again after it is done, it
-imports the file again, which changes nothing. A file that is not whole is refused with the place of the damage;
+known are replaced; of rows with the same id the last one counts. Killed at any moment, the same command
+goes on where it stopped; run again after it is done, it imports the file again, which changes nothing. A file that is not whole is refused with the place of the damage;
 the blocks before it stay imported, the block with it is not.")]
 pub struct Import {
     /// Directory of the database; made if there is none
@@ -93,7 +94,8 @@ impl Import {
         }
         if source.numbered() && known && done == 0 && !json && collection.count()? > 0 {
             eprintln!(
-                "note: the file has no ids, so its rows are numbered from {}; records of those ids are replaced (--first-id N to add behind them)",
+                "note: the file has no ids, so its rows are numbered from {}; records of those ids are replaced \
+                    (--first-id N to add behind them)",
                 self.columns.first_id
             );
         }
@@ -111,7 +113,8 @@ impl Import {
         let fewer = if records < rows { ", fewer than rows: of rows with the same id the last one counts" } else { "" };
         let resumed = if done > 0 { format!(", going on from row {}", count(done)) } else { String::new() };
         let text = format!(
-            "imported {} rows of {} into {name} ({} dimensions, {}, {}){resumed}: {seconds:.2} s, {} rows/s\n{name} holds {} records{fewer}",
+            "imported {} rows of {} into {name} ({} dimensions, {}, {}){resumed}: {seconds:.2} s, {} rows/s\n{name} \
+                holds {} records{fewer}",
             count(rows - done),
             self.file.display(),
             schema.dim,
@@ -255,7 +258,8 @@ fn prepare(path: &Path, first_row: u64, schema: &Schema, block: &mut Block) -> R
 
 fn not_bits(path: &Path, what: &str) -> Failure {
     invalid(format!(
-        "{}: {what} given; bits are read from bytes (uint8), eight to each, least significant first: np.packbits(array, axis=1, bitorder='little')",
+        "{}: {what} given; bits are read from bytes (uint8), eight to each, least significant first: \
+            np.packbits(array, axis=1, bitorder='little')",
         path.display()
     ))
 }

@@ -1,4 +1,5 @@
-//! `demo`: real words in, searched, the writing process killed in mid-write, the database opened again, everything proved.
+//! `demo`: real words in, searched, the writing process killed in mid-write, the database opened again, everything
+//! proved.
 
 pub mod bundle;
 mod proof;

@@ -8,7 +8,8 @@ use crate::target;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// Write the words from a position on, in small batches, until killed; print the position after each acknowledged batch.
+/// Write the words from a position on, in small batches, until killed; print the position after each acknowledged
+/// batch.
 #[derive(Debug, clap::Args)]
 pub struct DemoWriter {
     /// Directory of the database

@@ -37,7 +37,8 @@ impl Dtype {
 
     /// Reads a `descr` such as `<f4`. `Err` holds what is wrong.
     fn parse(descr: &str) -> std::result::Result<Dtype, String> {
-        let fix = "save float32, float16, int8 or uint8 vectors, and integer or string ids, with np.save(..., allow_pickle=False)";
+        let fix = "save float32, float16, int8 or uint8 vectors, and integer or string ids, with np.save(..., \
+            allow_pickle=False)";
         let unknown = || format!("dtype {descr:?} is not read; {fix}");
         let (order, rest) = match descr.as_bytes().first() {
             Some(b'<' | b'|' | b'=' | b'>') => descr.split_at(1),
@@ -106,7 +107,8 @@ impl Header {
         let length = u32::from_le_bytes(length) as usize;
         if length > MAX_HEADER_BYTES {
             return Err(invalid(format!(
-                "{name}: byte 8: an npy header of {length} bytes; at most {MAX_HEADER_BYTES} are expected: the file is damaged"
+                "{name}: byte 8: an npy header of {length} bytes; at most {MAX_HEADER_BYTES} are expected: the file is \
+                    damaged"
             )));
         }
         let mut text = vec![0u8; length];
@@ -231,20 +233,23 @@ pub struct ArrayReader {
 }
 
 impl ArrayReader {
-    /// `available` is how many bytes there are for the items: exactly as many as the header needs, or the array is refused.
+    /// `available` is how many bytes there are for the items: exactly as many as the header needs, or the array is
+    /// refused.
     pub fn new(path: &Path, name: String, header: Header, body: Body, available: u64) -> Result<Self> {
         let needed = header.body_bytes();
         if needed != Some(available) {
             let needed = needed.map_or("more than 2^64".to_owned(), |n| n.to_string());
             return Err(invalid(format!(
-                "{name}: the header says shape {:?} of {}-byte items, {needed} bytes, but {available} bytes follow it; the file is truncated or damaged: write or copy it again",
+                "{name}: the header says shape {:?} of {}-byte items, {needed} bytes, but {available} bytes follow it; \
+                    the file is truncated or damaged: write or copy it again",
                 header.shape,
                 header.dtype.size()
             )));
         }
         if header.fortran && header.shape.len() > 1 && matches!(body, Body::Stream(_)) {
             return Err(invalid(format!(
-                "{name}: a compressed array in Fortran order cannot be read by rows; save np.ascontiguousarray(array), or without compression"
+                "{name}: a compressed array in Fortran order cannot be read by rows; save np.ascontiguousarray(array), \
+                    or without compression"
             )));
         }
         Ok(ArrayReader { name, path: path.to_owned(), header, body, next: 0 })

@@ -63,7 +63,8 @@ impl Layout {
         }
         if layout.vector.is_empty() {
             return Err(invalid(format!(
-                "{}: line 1: no column of vectors among {}; name it with --vector-column, or a prefix of numbered columns as in 'v*'",
+                "{}: line 1: no column of vectors among {}; name it with --vector-column, or a prefix of numbered \
+                    columns as in 'v*'",
                 path.display(),
                 list(&names)
             )));
@@ -72,7 +73,8 @@ impl Layout {
     }
 }
 
-/// The columns that share a prefix and end in consecutive numbers: those asked for, or else the longest such run of three or more.
+/// The columns that share a prefix and end in consecutive numbers: those asked for, or else the longest such run of
+/// three or more.
 fn numbered_columns(names: &[&str], columns: &Columns) -> Vec<usize> {
     let run = |prefix: &str| -> Vec<usize> {
         let mut found: Vec<(u64, usize)> = names
@@ -253,7 +255,8 @@ fn csv_failure(path: &Path, error: csv::Error) -> Failure {
     let at = format!("{}: line {line}", path.display());
     match error.into_kind() {
         csv::ErrorKind::Io(e) if e.to_string() == TOO_LONG => limit(format!(
-            "{}: a record longer than {LINE_BYTES} bytes; a quote is probably not closed: look at the last records before it",
+            "{}: a record longer than {LINE_BYTES} bytes; a quote is probably not closed: look at the last records \
+                before it",
             path.display()
         )),
         csv::ErrorKind::Io(e) if e.kind() == std::io::ErrorKind::Other => io("read", path, &e),
@@ -263,7 +266,8 @@ fn csv_failure(path: &Path, error: csv::Error) -> Failure {
             err.field() + 1
         )),
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => invalid(format!(
-            "{at}: {len} fields where the header has {expected_len}; check quotes and commas, or whether the file is truncated"
+            "{at}: {len} fields where the header has {expected_len}; check quotes and commas, or whether the file is \
+                truncated"
         )),
         other => invalid(format!("{at}: {other:?}")),
     }

@@ -23,7 +23,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A block of rows is cut when its vectors reach about this many bytes: the engine's bulk path takes blocks of this size.
+/// A block of rows is cut when its vectors reach about this many bytes: the engine's bulk path takes blocks of this
+/// size.
 pub const BLOCK_BYTES: usize = 16 << 20;
 /// No block has more rows than this, however small they are.
 pub const BLOCK_ROWS: usize = 100_000;
@@ -71,7 +72,8 @@ pub struct Columns {
     /// Column (key, array) of the text [default: text]
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
-    /// Columns (keys, arrays) to keep as metadata, separated by commas; `none` for none [default: all others; none for npz]
+    /// Columns (keys, arrays) to keep as metadata, separated by commas; `none` for none [default: all others; none for
+    /// npz]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metadata_columns: Option<Vec<String>>,
 }
@@ -291,7 +293,8 @@ pub fn detect(path: &Path) -> Result<Format> {
         "parquet" | "pq" => Ok(Format::Parquet),
         "ivecs" => Err(invalid(format!("{}: an ivecs file holds ids, not vectors; give it as --ids", path.display()))),
         _ => Err(invalid(format!(
-            "{}: the format is not known by its name or first bytes; give --format npy, npz, fvecs, bvecs, jsonl, csv or parquet",
+            "{}: the format is not known by its name or first bytes; give --format npy, npz, fvecs, bvecs, jsonl, csv \
+                or parquet",
             path.display()
         ))),
     }

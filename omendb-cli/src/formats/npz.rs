@@ -12,7 +12,8 @@ use zip::{CompressionMethod, ZipArchive};
 
 /// Most entries of an archive.
 const MAX_ENTRIES: usize = 10_000;
-/// An entry past the first number of bytes may expand by at most the second: more is a bomb, or data with nothing in it.
+/// An entry past the first number of bytes may expand by at most the second: more is a bomb, or data with nothing in
+/// it.
 const FREE_EXPANSION: (u64, u64) = (64 << 20, 200);
 /// A compressed array in Fortran order is held in memory up to this size.
 const MAX_IN_MEMORY: u64 = 256 << 20;
@@ -173,12 +174,14 @@ fn read_directory(path: &Path) -> Result<Vec<Entry>> {
         let start = file.data_start().ok_or_else(|| damaged(&"an entry has no data"))?;
         if start.checked_add(compressed).is_none_or(|end| end > length) {
             return Err(invalid(format!(
-                "{place}: {compressed} bytes from byte {start} are announced, but the file ends at {length}; it is truncated or damaged"
+                "{place}: {compressed} bytes from byte {start} are announced, but the file ends at {length}; it is \
+                    truncated or damaged"
             )));
         }
         if size > FREE_EXPANSION.0 && size / FREE_EXPANSION.1 > compressed {
             return Err(limit(format!(
-                "{place}: {compressed} bytes that expand to {size}, more than {} times; if this is no zip bomb, unpack it and import the .npy",
+                "{place}: {compressed} bytes that expand to {size}, more than {} times; if this is no zip bomb, unpack \
+                    it and import the .npy",
                 FREE_EXPANSION.1
             )));
         }

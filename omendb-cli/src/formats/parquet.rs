@@ -299,7 +299,8 @@ impl Opened {
         match u64::try_from(rows) {
             Ok(rows) if counted == Some(rows as i64) => Ok(Opened { builder, rows }),
             _ => Err(invalid(format!(
-                "{}: the footer says {rows} rows, its row groups {counted:?}; the file is damaged: write or copy it again",
+                "{}: the footer says {rows} rows, its row groups {counted:?}; the file is damaged: write or copy it \
+                    again",
                 path.display()
             ))),
         }
@@ -367,7 +368,8 @@ fn assign(path: &Path, schema: &SchemaRef, columns: &Columns) -> Result<(Vec<(St
         match role {
             Role::Vector if !fits(field.data_type()) => {
                 return Err(invalid(format!(
-                    "{}: column {name:?} is of type {}; a list of numbers is expected for vectors: name another with --vector-column",
+                    "{}: column {name:?} is of type {}; a list of numbers is expected for vectors: name another with \
+                        --vector-column",
                     path.display(),
                     field.data_type()
                 )));
@@ -388,7 +390,8 @@ fn assign(path: &Path, schema: &SchemaRef, columns: &Columns) -> Result<(Vec<(St
     Ok((roles, has_integer_id))
 }
 
-/// Refuses pages that announce more values than the rows can hold: a few bytes can be made to expand to billions of them.
+/// Refuses pages that announce more values than the rows can hold: a few bytes can be made to expand to billions of
+/// them.
 fn check_pages(path: &Path, roles: &[(String, Role)], dim: usize) -> Result<()> {
     let file = File::open(path).map_err(|e| io("open", path, &e))?;
     let damage = guarded(path, 0, || {

@@ -127,7 +127,8 @@ impl Ivecs {
             let bytes = (list + 1) * 4;
             if list == 0 || !length.is_multiple_of(bytes) {
                 return Err(invalid(format!(
-                    "{}: byte 0: lists of {list} ids take {bytes} bytes each, which does not divide the file's {length}; it is truncated or no ivecs file",
+                    "{}: byte 0: lists of {list} ids take {bytes} bytes each, which does not divide the file's \
+                        {length}; it is truncated or no ivecs file",
                     path.display()
                 )));
             }
@@ -151,7 +152,8 @@ impl Ivecs {
             self.left_in_list = self.word()?;
             if self.left_in_list != self.list {
                 return Err(invalid(format!(
-                    "{}: byte {at}: a list of {} ids where {} were expected, as in the first; the file is damaged or no ivecs file",
+                    "{}: byte {at}: a list of {} ids where {} were expected, as in the first; the file is damaged or \
+                        no ivecs file",
                     self.path.display(),
                     self.left_in_list,
                     self.list

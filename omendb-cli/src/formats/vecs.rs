@@ -44,7 +44,8 @@ impl VecsSource {
         let given = i32::from_le_bytes(head);
         let dim = u64::try_from(given).ok().filter(|dim| (1..=omendb::limits::MAX_DIM as u64).contains(dim)).ok_or_else(|| {
             invalid(format!(
-                "{}: byte 0: a vector of {given} dimensions; 1 to {} are expected: the file is damaged or of another format",
+                "{}: byte 0: a vector of {given} dimensions; 1 to {} are expected: the file is damaged or of another \
+                    format",
                 path.display(),
                 omendb::limits::MAX_DIM
             ))
@@ -65,7 +66,8 @@ impl VecsSource {
         let stride = source.stride() as u64;
         if !length.is_multiple_of(stride) {
             return Err(invalid(format!(
-                "{}: {length} bytes are no whole number of vectors of {dim} dimensions, {stride} bytes each: {} bytes are left over from byte {}; the file is truncated or of another format",
+                "{}: {length} bytes are no whole number of vectors of {dim} dimensions, {stride} bytes each: {} bytes \
+                    are left over from byte {}; the file is truncated or of another format",
                 path.display(),
                 length % stride,
                 length - length % stride
@@ -119,7 +121,8 @@ impl Source for VecsSource {
             let (head, vector) = record.split_at(4);
             if head != (self.dim as u32).to_le_bytes() {
                 return Err(invalid(format!(
-                    "{}: row {}, byte {}: a length of {} where {} was expected, as in the first; all vectors must have the same dimensions",
+                    "{}: row {}, byte {}: a length of {} where {} was expected, as in the first; all vectors must have \
+                        the same dimensions",
                     self.path.display(),
                     self.row + row as u64,
                     start + (row * stride) as u64,

@@ -1,7 +1,8 @@
 //! A real process writes and is killed with SIGKILL, at random moments and at chosen storage calls; the database is
 //! opened again and compared, all of it, with what was acknowledged.
 //!
-//! Each writing thread has ids of its own and knows its next operation from a seed and a number alone, so the parent can
+//! Each writing thread has ids of its own and knows its next operation from a seed and a number alone, so the parent
+//! can
 //! work out what must be stored: all operations acknowledged, and perhaps the one under way, whole or not at all.
 //! 200 rounds, and 2,000 with OMENDB_LONG=1; OMENDB_SEED chooses another course.
 
@@ -67,7 +68,8 @@ fn main() {
     assert!(totals.acknowledged > rounds, "the writers hardly wrote: {totals:?}");
     assert!(totals.at_calls > rounds / 10, "hardly a kill at a storage call: {totals:?}");
     println!(
-        "kill9: {} rounds in {:.1} s ({} killed at a storage call, {} by signal, {} ended by themselves): {} acknowledged writes, \
+        "kill9: {} rounds in {:.1} s ({} killed at a storage call, {} by signal, {} ended by themselves): {} \
+            acknowledged writes, \
          {} records compared, {} deep checks, {} writes under way when killed kept whole; 0 lost, 0 wrong (seed {seed})",
         totals.rounds,
         start.elapsed().as_secs_f64(),
@@ -208,7 +210,8 @@ fn compare(model: &mut Model, records: &[Record], totals: &mut Totals, place: &s
             *model = with;
         }
         Some(difference) => panic!(
-            "{place}, thread {}: what is stored fits neither the {} acknowledged operations ({}) nor those and {}: {difference}",
+            "{place}, thread {}: what is stored fits neither the {} acknowledged operations ({}) nor those and {}: \
+                {difference}",
             model.thread,
             model.next,
             without.unwrap_or_default(),

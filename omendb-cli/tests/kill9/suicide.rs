@@ -1,4 +1,5 @@
-//! The real file system, until a chosen call: there the process kills itself with SIGKILL, before, after or amid the call.
+//! The real file system, until a chosen call: there the process kills itself with SIGKILL, before, after or amid the
+//! call.
 
 use omendb::storage::{Bytes, DirEntry, File, LockGuard, LockKind, OpenMode, RealStorage, Storage};
 use rustix::process::{Signal, getpid, kill_process};

@@ -88,7 +88,8 @@ pub fn transpose_four(rows: [&[u8]; 4], out: &mut [u8], stride: usize) {
 
 /// Squared Euclidean distances (modulo 2^32) of `query` to the codes numbered `ids` in `base`.
 ///
-/// Codes are `query.len()` bytes each, a multiple of 64. `out` receives one value an id. Panics where an id is out of range.
+/// Codes are `query.len()` bytes each, a multiple of 64. `out` receives one value an id. Panics where an id is out of
+/// range.
 pub fn squared_l2_many(query: &[u8], base: &[u8], ids: &[u32], out: &mut Vec<u32>) {
     out.clear();
     #[cfg(target_arch = "x86_64")]

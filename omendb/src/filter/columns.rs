@@ -15,7 +15,8 @@
 //! | | | for each node its parts, then its part entries (kind u32, 0 u32, offset u64, length u64), each 8-aligned |
 //! | | | the names, UTF-8 |
 //!
-//! Node 0 is the metadata itself and has no part. Nodes are sorted by parent, then name; a parent comes before its children.
+//! Node 0 is the metadata itself and has no part. Nodes are sorted by parent, then name; a parent comes before its
+//! children.
 //! Kinds of part: 1 rows where the path reaches anything, 2 null, 3 true, 4 false (roaring bitmaps of the portable
 //! format); 5 numbers, 6 texts outside of lists, 7 texts directly in lists (see [`values`](super::values)).
 
@@ -122,7 +123,8 @@ impl Columns {
     /// `file` and `offset` (of the first byte in it) are for errors.
     ///
     /// # Errors
-    /// `Corrupt` if the tree of paths is not one, or for another number of rows. The values are checked as they are read.
+    /// `Corrupt` if the tree of paths is not one, or for another number of rows. The values are checked as they are
+    /// read.
     pub fn parse(bytes: Bytes, rows: u32, file: &str, offset: u64) -> Result<Columns> {
         let mut columns = Columns { bytes, rows, nodes: 0, file: file.into(), offset };
         columns.nodes = columns.check().map_err(|what| columns.damaged(what))?;

@@ -24,10 +24,12 @@
 //! | `$ne $nin $not`, `$exists: false` | `!= <>`, `NOT ..` | the exact opposite of the positive form |
 //!
 //! - Logic has two values. A negation is the complement: `lang != 'en'` also holds where `lang` is missing; add
-//!   `lang EXISTS` to leave those out. A comparison with a missing or null field, or with a value of another type, is false.
+//!   `lang EXISTS` to leave those out. A comparison with a missing or null field, or with a value of another type, is
+//!   false.
 //! - Numbers are compared exactly as numbers: `1 = 1.0`, and 9007199254740993 is not 9007199254740992.0.
 //! - `true` and `false` are not numbers. Objects are never equal to anything.
-//! - Strings are compared by code points, except where **both** sides are ISO-8601 dates or date-times: those are compared as
+//! - Strings are compared by code points, except where **both** sides are ISO-8601 dates or date-times: those are
+//!   compared as
 //!   instants by `=`, `!=`, `IN` and the four orderings. `2020-01-01` is its midnight; a time without an offset is UTC.
 //! - An empty filter (`{}`, `TRUE`) holds for every record.
 //!

@@ -1,6 +1,7 @@
 //! The target that opens a whole database, given as an archive of its files.
 //!
-//! An archive is, for each file: bytes of its name u8, name, bytes u32 little-endian, bytes. One that is cut off ends there.
+//! An archive is, for each file: bytes of its name u8, name, bytes u32 little-endian, bytes. One that is cut off ends
+//! there.
 
 use super::reseal;
 use crate::checksum::xxh3_128;

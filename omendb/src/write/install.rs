@@ -82,7 +82,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Commits a bulk write: its ids are resolved, older records of the same ids die, one manifest makes it all durable.
+    /// Commits a bulk write: its ids are resolved, older records of the same ids die, one manifest makes it all
+    /// durable.
     pub(crate) fn commit_bulk(
         &self,
         state: &mut State,

@@ -376,7 +376,8 @@ fn every_reader_sees_one_version() {
         }
         let figure = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let line = format!(
-            "concurrency: 6 rounds, {} writes, {} reads ({} of them within a flush or compaction), {} flushes, compactions and checks, {} writes refused by a close",
+            "concurrency: 6 rounds, {} writes, {} reads ({} of them within a flush or compaction), {} flushes, \
+                compactions and checks, {} writes refused by a close",
             figure(&board.writes),
             figure(&board.reads),
             figure(&board.reads_beside_maintenance),

@@ -19,7 +19,8 @@ pub fn long_run() -> bool {
     std::env::var_os("OMENDB_LONG").is_some_and(|v| v == "1")
 }
 
-/// Rows `g-0`, `g-1`, ... of group `g`, whose vector, metadata and text all carry `stamp`. `padding` bytes of text more.
+/// Rows `g-0`, `g-1`, ... of group `g`, whose vector, metadata and text all carry `stamp`. `padding` bytes of text
+/// more.
 pub fn batch(g: u64, rows: Range<u64>, stamp: u64, padding: usize) -> Batch<'static> {
     let ids: Vec<String> = rows.clone().map(|row| format!("{g}-{row}")).collect();
     let vectors: Vec<f32> = rows.clone().flat_map(|row| vector(g, stamp, row)).collect();

@@ -257,7 +257,8 @@ fn sql_parser_never_panics() {
     let mut rng = Rng(7);
     let mut read = 0;
     let seeds = [
-        "lang = 'en' AND year >= 2020 AND tags CONTAINS 'x' AND NOT (author.name LIKE 'A%') AND day BETWEEN '2020-01-01' AND '2021-01-01'",
+        "lang = 'en' AND year >= 2020 AND tags CONTAINS 'x' AND NOT (author.name LIKE 'A%') AND day BETWEEN \
+            '2020-01-01' AND '2021-01-01'",
         "a IN (1, 'x', NULL, TRUE) OR b NOT IN () OR \"c d\".e IS NOT NULL",
         "x REGEXP '^a+$' OR y NOT LIKE '50!%' ESCAPE '!' OR z STARTSWITH 'p' OR EXISTS(w)",
     ];

@@ -224,7 +224,8 @@ fn logic() {
 #[test]
 fn sql_reads_the_design_example() {
     let filter = Filter::from_sql(
-        "lang = 'en' AND year >= 2020 AND tags CONTAINS 'x' AND NOT (author.name LIKE 'A%') AND day BETWEEN '2020-01-01' AND '2021-01-01'",
+        "lang = 'en' AND year >= 2020 AND tags CONTAINS 'x' AND NOT (author.name LIKE 'A%') AND day BETWEEN \
+            '2020-01-01' AND '2021-01-01'",
     )
     .unwrap();
     let mut record =

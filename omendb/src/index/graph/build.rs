@@ -61,7 +61,8 @@ impl BuildParams {
             && self.fanout.iter().all(|fanout| (1..=16).contains(fanout));
         if !fits {
             return Err(Error::invalid(format!(
-                "graph build with degree {}, leaf_max {}, fanout {:?}, leaf_k {} given; degree is a multiple of 32 up to 256, leaf_max 32 to 1024, fanout 1 to 16, leaf_k 1 to 8",
+                "graph build with degree {}, leaf_max {}, fanout {:?}, leaf_k {} given; degree is a multiple of 32 up \
+                    to 256, leaf_max 32 to 1024, fanout 1 to 16, leaf_k 1 to 8",
                 self.degree, self.leaf_max, self.fanout, self.leaf_k
             )));
         }

@@ -4,12 +4,15 @@
 //!
 //! | section | bytes |
 //! |---|---|
-//! | nodes | one block of `node_stride` bytes a node: `degree` neighbour numbers (u32, unused: 2^32 - 1); with inline codes also `degree` half-precision `add` and `slope` factors and the sign codes of each 32 neighbours (see `distance::fastscan`) |
+//! | nodes | one block of `node_stride` bytes a node, see below |
 //! | codes | one biased 8-bit code of `width` bytes a node |
 //! | order | u32 a node: the row that the node stands for |
 //! | entries | u32 each: nodes that searches may start from |
 //! | centre | f32 a dimension: what codes are centred on |
 //! | calibration | pairs of f32: slack (beam, for dot products), recall@10 measured with it, ascending |
+//!
+//! A node block: `degree` neighbour numbers (u32, unused: 2^32 - 1); with inline codes also `degree` half-precision
+//! `add` and `slope` factors and the sign codes of each 32 neighbours (see `distance::fastscan`).
 
 use super::exact::Kind;
 use super::prune::NO_NEIGHBOUR;
@@ -316,7 +319,8 @@ impl GraphIndex {
         words(&self.bytes[self.sections.entries.clone()])
     }
 
-    /// Pairs of slack (beam, for dot products) and the recall@10 that was measured with it, ascending; empty where not calibrated.
+    /// Pairs of slack (beam, for dot products) and the recall@10 that was measured with it, ascending; empty where not
+    /// calibrated.
     pub fn calibration(&self) -> &[(f32, f32)] {
         &self.calibration
     }

@@ -54,7 +54,8 @@ impl<'a> Rows<'a> {
         let need = count.checked_mul(stride);
         if stride < schema.stride() || count > MAX_ROWS || need.is_none_or(|need| need > bytes.len()) {
             return Err(Error::invalid(format!(
-                "{} bytes given for {count} rows that begin {stride} bytes apart; a row of this schema takes {} bytes, and a graph at most {MAX_ROWS} rows",
+                "{} bytes given for {count} rows that begin {stride} bytes apart; a row of this schema takes {} bytes, \
+                    and a graph at most {MAX_ROWS} rows",
                 bytes.len(),
                 schema.stride()
             )));

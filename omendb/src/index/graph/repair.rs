@@ -22,7 +22,8 @@ struct Reach<'a> {
     queue: Vec<u32>,
 }
 
-/// Adds edges until each node can be reached from the middle one of `entries`. An edge that some node is reached through is never
+/// Adds edges until each node can be reached from the middle one of `entries`. An edge that some node is reached
+/// through is never
 /// dropped, so one pass is enough.
 pub(super) fn connect(
     points: &Points<'_>,

@@ -200,7 +200,8 @@ impl GraphIndex {
             == (self.quantizer.dim, self.quantizer.element, self.quantizer.metric);
         if query.len() != stride || rows.count != self.count || !same {
             return Err(Error::invalid(format!(
-                "a query of {} bytes and {} rows of {} dimensions given to a graph over {} rows of {} dimensions, {} bytes each",
+                "a query of {} bytes and {} rows of {} dimensions given to a graph over {} rows of {} dimensions, {} \
+                    bytes each",
                 query.len(),
                 rows.count,
                 rows.dim,

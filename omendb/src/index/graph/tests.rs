@@ -1,3 +1,5 @@
+//! Graphs over odd shapes, all metrics, damaged bytes; determinism; recall.
+
 use super::*;
 use crate::distance::codes;
 use std::sync::atomic::AtomicBool;
