@@ -26,7 +26,8 @@ Examples:
 
 The collection is made from the file's dimensions and type if there is none of that name. Records whose ids are
 known are replaced; of rows with the same id the last one counts. Killed at any moment, the same command
-goes on where it stopped; run again after it is done, it imports the file again, which changes nothing. A file that is not whole is refused with the place of the damage;
+goes on where it stopped; run again after it is done, it imports the file again, which changes nothing. A file that
+is not whole is refused with the place of the damage;
 the blocks before it stay imported, the block with it is not.")]
 pub struct Import {
     /// Directory of the database; made if there is none
