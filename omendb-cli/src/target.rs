@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result, invalid};
 use crate::formats::IdType;
-use omendb::{Collection, Database, Error, Id, Options, Record};
+use omendb::{Collection, Database, Error, Filter, Id, Options, Record};
 use std::path::{Path, PathBuf};
 
 /// Where `import` keeps its progress. Hidden from lists; gone when the import is complete.
@@ -25,12 +25,23 @@ pub fn write_or_create(path: &Path) -> Result<Database> {
     Ok(Options::new().create(true).open(path)?)
 }
 
+/// Whether there is a database, or what is left of one: asked before opening, which would leave a lock file behind
+/// in a directory of something else.
+pub fn is_database(path: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(path) else { return false };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("MANIFEST-") || name == "segments" || name == "wal"
+    })
+}
+
 fn exists(path: &Path) -> Result<()> {
-    if path.exists() {
+    if is_database(path) {
         return Ok(());
     }
+    let what = if path.exists() { "there is something else" } else { "there is nothing" };
     Err(Failure::Engine(Error::NotFound(format!(
-        "no database at {}; check the path, or make one with `omendb create` or `omendb import`",
+        "no database at {}: {what}; check the path, or make one with `omendb create` or `omendb import`",
         path.display()
     ))))
 }
@@ -94,4 +105,17 @@ pub fn find(collection: &Collection, word: &str, id_type: Option<IdType>) -> Res
         }
     }
     Ok(None)
+}
+
+/// A filter on the command line: a JSON object, or an SQL-style condition.
+pub fn filter(text: &str) -> Result<Filter> {
+    if !text.trim_start().starts_with('{') {
+        return Ok(Filter::from_sql(text)?);
+    }
+    let value = serde_json::from_str(text).map_err(|e| {
+        invalid(format!(
+            "--filter: {e}; give a JSON object such as {{\"lang\": \"en\"}}, or a condition such as lang = 'en'"
+        ))
+    })?;
+    Ok(Filter::from_json(&value)?)
 }

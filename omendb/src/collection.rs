@@ -27,7 +27,8 @@ use std::sync::atomic::Ordering;
 
 /// A collection of records: id, vector, metadata, text. Cheap to clone; all clones and threads may use it at once.
 ///
-/// Reads see one consistent version of the collection and never wait for writes, flushes or compactions.
+/// A search or an iteration sees one consistent version of the collection and never waits for writes, flushes or
+/// compactions. Looking an id up may wait for the short change of the id index that ends each of them.
 #[derive(Debug, Clone)]
 pub struct Collection {
     pub(crate) handle: Arc<Handle>,

@@ -27,7 +27,7 @@ pub enum Durability {
     #[default]
     Commit,
     /// When the operating system has it: it survives the death of the process at once, and a power cut after at most
-    /// this long.
+    /// this long and one sync. With [`Options::background`] off, as `Manual`.
     Interval(Duration),
     /// When the operating system has it: it survives a power cut after the next `flush`.
     Manual,

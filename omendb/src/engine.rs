@@ -163,7 +163,9 @@ pub(crate) struct Engine {
     pub(crate) cancel: AtomicBool,
     work: Mutex<Work>,
     wake: Condvar,
-    /// The worker that flushes and compacts, and the one that indexes.
+    /// How many background threads there are: none, the worker that flushes and compacts, or also the indexer.
+    threads: AtomicU32,
+    /// All of them, the syncer of `Durability::Interval` included, for `close` to wait for.
     workers: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
@@ -202,15 +204,22 @@ impl Engine {
             cancel: AtomicBool::new(false),
             work: Mutex::new(Work::default()),
             wake: Condvar::new(),
+            threads: AtomicU32::new(0),
             workers: Mutex::new(Vec::new()),
             options,
         });
         if engine.options.background && !engine.options.read_only {
             // Without threads the same work is done inside the calls that need it.
-            engine.spawn("omendb-worker", Engine::run_worker);
-            if engine.has_worker() {
-                engine.spawn("omendb-indexer", Engine::run_indexer);
-                engine.work.lock().index = true;
+            if engine.spawn("omendb-worker", Engine::run_worker) {
+                engine.threads.store(1, Ordering::Relaxed);
+                if engine.spawn("omendb-indexer", Engine::run_indexer) {
+                    engine.threads.store(2, Ordering::Relaxed);
+                    engine.work.lock().index = true;
+                    engine.wake.notify_all();
+                }
+            }
+            if matches!(engine.options.durability, Durability::Interval(_)) {
+                engine.spawn("omendb-syncer", Engine::run_syncer);
             }
             if engine.over_flush_threshold() {
                 engine.request_flush();
@@ -219,11 +228,18 @@ impl Engine {
         engine
     }
 
-    fn spawn(self: &Arc<Self>, name: &str, run: fn(&Engine)) {
+    /// Starts a background thread; whether that worked.
+    fn spawn(self: &Arc<Self>, name: &str, run: fn(&Engine)) -> bool {
         let shared = Arc::clone(self);
         match std::thread::Builder::new().name(name.into()).spawn(move || run(&shared)) {
-            Ok(worker) => self.workers.lock().push(worker),
-            Err(e) => tracing::warn!(error = %e, name, "no thread for background work"),
+            Ok(worker) => {
+                self.workers.lock().push(worker);
+                true
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, name, "no thread for background work");
+                false
+            }
         }
     }
 
@@ -350,11 +366,11 @@ impl Engine {
     }
 
     fn has_worker(&self) -> bool {
-        self.options.background && !self.workers.lock().is_empty()
+        self.threads.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn has_indexer(&self) -> bool {
-        self.options.background && self.workers.lock().len() > 1
+        self.threads.load(Ordering::Relaxed) > 1
     }
 
     fn request_flush(&self) {
@@ -407,15 +423,28 @@ impl Engine {
         work.error.clone().map_or(Ok(()), Err)
     }
 
+    /// Keeps the promise of `Durability::Interval`, whatever else goes on.
+    fn run_syncer(&self) {
+        let Durability::Interval(every) = self.options.durability else { return };
+        loop {
+            let mut work = self.work.lock();
+            let deadline = Instant::now() + every.max(Duration::from_millis(1));
+            while !work.stop && !self.wake.wait_until(&mut work, deadline).timed_out() {}
+            if work.stop {
+                return;
+            }
+            drop(work);
+            if let Err(e) = self.sync_log() {
+                self.work.lock().error = Some(e);
+            }
+        }
+    }
+
     fn run_worker(&self) {
-        let tick = match self.options.durability {
-            Durability::Interval(every) => every.max(Duration::from_millis(1)),
-            _ => Duration::from_secs(3600),
-        };
         loop {
             let mut work = self.work.lock();
             if !(work.flush || work.compact || work.stop) {
-                self.wake.wait_for(&mut work, tick);
+                self.wake.wait(&mut work);
             }
             if work.stop {
                 return;
@@ -425,10 +454,7 @@ impl Engine {
             work.running = true;
             drop(work);
             let mut result = Ok(());
-            if matches!(self.options.durability, Durability::Interval(_)) {
-                result = self.sync_log();
-            }
-            if flush && result.is_ok() {
+            if flush {
                 result = self.flush();
             }
             let mut compact_again = false;
@@ -551,7 +577,8 @@ impl Engine {
         self.work.lock().stop = true;
         self.cancel.store(true, Ordering::Release);
         self.wake.notify_all();
-        for worker in std::mem::take(&mut *self.workers.lock()) {
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for worker in workers {
             if worker.thread().id() != std::thread::current().id() && worker.join().is_err() {
                 tracing::error!("a background worker panicked");
             }

@@ -640,12 +640,14 @@ pub struct Hit {
     pub text: Option<String>,
 }
 
-/// The results of one search, best first; equal distances are ordered by id.
+/// The results of one search, best first; records at equal distances keep one order as long as the collection does not
+/// change.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Hits {
     /// The hits.
     pub hits: Vec<Hit>,
-    /// True when fewer than `k` came back because no more records match.
+    /// True when fewer than `k` came back because no more records match. False also where that is not known: a search by
+    /// graph with `min_score`, or over damaged data.
     pub complete: bool,
 }
 

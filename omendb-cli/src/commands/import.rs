@@ -62,7 +62,8 @@ impl Import {
     pub fn run(&self, json: bool) -> Result<Output> {
         let mut source = formats::open(&self.file, self.format, &self.columns)?;
         let name = self.collection_name()?;
-        let db = if self.dry_run { None } else { self.existing_database()? };
+        let existing_database = !self.dry_run && target::is_database(&self.db);
+        let db = if existing_database { Some(target::write(&self.db)?) } else { None };
         let existing = match db.as_ref().map(|db| db.collection(&name)) {
             Some(Err(Error::NotFound(_))) | None => None,
             Some(found) => Some(found?),
@@ -103,17 +104,6 @@ impl Import {
         let records = collection.count()?;
         db.close()?;
         Ok(self.report(&name, &schema, rows, done, records, seconds))
-    }
-
-    /// The database, if there is one.
-    fn existing_database(&self) -> Result<Option<Database>> {
-        if !self.db.exists() {
-            return Ok(None);
-        }
-        match target::write(&self.db) {
-            Err(Failure::Engine(Error::NotFound(_))) => Ok(None),
-            other => other.map(Some),
-        }
     }
 
     fn report(&self, name: &str, schema: &Schema, rows: u64, done: u64, records: u64, seconds: f64) -> Output {

@@ -146,8 +146,7 @@ impl CsvSource {
         let text = TextFile::open(&self.path)?;
         let limited = Limited { inner: text.reader, allowance: Rc::new(Cell::new(2 * LINE_BYTES)) };
         let mut record = StringRecord::new();
-        let found = ReaderBuilder::new().from_reader(limited).read_record(&mut record);
-        if !found.map_err(|e| csv_failure(&self.path, e))? {
+        if !read_record(&self.path, &mut ReaderBuilder::new().from_reader(limited), &mut record)? {
             return Err(invalid(format!("{}: no record behind the header; nothing to import", self.path.display())));
         }
         if let (Some(i), None) = (self.layout.id, self.id_type) {
@@ -178,7 +177,7 @@ impl CsvSource {
 
     fn read(&mut self, record: &mut StringRecord) -> Result<bool> {
         self.allowance.set(LINE_BYTES);
-        self.reader.read_record(record).map_err(|e| csv_failure(&self.path, e))
+        read_record(&self.path, &mut self.reader, record)
     }
 
     fn id(&mut self, record: &StringRecord) -> Result<Id> {
@@ -212,6 +211,21 @@ impl CsvSource {
         }
         Ok((!map.is_empty()).then_some(Value::Object(map)))
     }
+}
+
+/// Reads the next record; text that is not UTF-8 is refused here, where the line of the record is known.
+fn read_record(path: &Path, reader: &mut Reader<Limited>, record: &mut StringRecord) -> Result<bool> {
+    let mut bytes = std::mem::take(record).into_byte_record();
+    let found = reader.read_byte_record(&mut bytes).map_err(|e| csv_failure(path, e))?;
+    *record = StringRecord::from_byte_record(bytes).map_err(|e| {
+        let column = e.utf8_error().field() + 1;
+        let line = e.into_byte_record().position().map_or(0, csv::Position::line);
+        invalid(format!(
+            "{}: line {line}: column {column}: not valid UTF-8; convert the file, for example with iconv -t utf-8",
+            path.display()
+        ))
+    })?;
+    Ok(found)
 }
 
 /// Where a record begins, for messages.

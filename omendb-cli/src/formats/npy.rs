@@ -102,7 +102,8 @@ impl Source for NpySource {
             return Ok(None);
         }
         let side: usize = self.text.iter().chain(self.fields.iter().map(|(_, a)| a)).map(ArrayReader::row_bytes).sum();
-        let rows = rows_per_block(self.vectors.row_bytes().max(self.dim * 4) + side).min(left as usize);
+        let row_bytes = self.vectors.row_bytes().max(self.element.stride(self.dim));
+        let rows = rows_per_block(row_bytes + side).min(left as usize);
         let vectors = self.vectors.vectors(rows)?;
         let ids = self.ids.take(rows)?;
         let text = match &mut self.text {

@@ -39,16 +39,18 @@ pub(crate) fn search(
     let encoded = queries.as_le_bytes();
     let encoded = &encoded[start * collection.schema.stride()..];
     let mut tops: Vec<TopK> = prepared.iter().map(|_| TopK::new(wanted)).collect();
-    let mut skipped = false;
+    let (mut skipped, mut approximate) = (false, false);
     for part in version.parts() {
         match search_part(&part, collection, &prepared, encoded, options, &mut tops) {
-            Ok(()) => {}
+            Ok(walked) => approximate |= walked,
             // A degraded version answers from what is whole, and says that it may not be complete.
             Err(_) if !version.damaged.is_empty() => skipped = true,
             Err(e) => return Err(e),
         }
     }
-    let whole = !skipped && version.damaged.is_empty();
+    // What a graph did not find may still score well enough.
+    let unsure = approximate && options.min_score.is_some();
+    let whole = !skipped && !unsure && version.damaged.is_empty();
     tops.into_iter().map(|top| finish(collection, version, top, options, whole)).collect()
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn search(
 const MAX_GRAPH_K: usize = 1_000;
 const MIN_GRAPH_SHARE: u64 = 10;
 
-/// Searches one part by its graph, if it has one and that is the better way, else by scanning it.
+/// Searches one part by its graph, if it has one and that is the better way, else by scanning it; whether by its graph.
 fn search_part(
     part: &Part<'_>,
     collection: &CollectionState,
@@ -64,7 +66,7 @@ fn search_part(
     encoded: &[u8],
     options: &SearchOptions,
     tops: &mut [TopK],
-) -> Result<()> {
+) -> Result<bool> {
     let matching = options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
     let rows = u64::from(part.rows.rows());
     let wanted = options.k + options.offset;
@@ -82,9 +84,10 @@ fn search_part(
             Some(ef) => Effort::beam(ef.max(wanted)),
             None => graph.index.effort_for(options.recall, wanted),
         };
-        return walk_graph(part, &graph.index, vectors, effort, wanted, queries, encoded, matching.as_ref(), tops);
+        return walk_graph(part, &graph.index, vectors, effort, wanted, queries, encoded, matching.as_ref(), tops)
+            .map(|()| true);
     }
-    scan_part(part, queries, matching.as_ref(), tops)
+    scan_part(part, queries, matching.as_ref(), tops).map(|()| false)
 }
 
 thread_local! {
@@ -184,11 +187,10 @@ fn finish(
     for (source, row) in found.iter().filter_map(|candidate| version.source(unpack(candidate.row))) {
         source.prefetch_id(row);
     }
-    for candidate in found.iter().filter(|c| good(c)) {
+    // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
+    for candidate in found.iter().filter(|c| good(c)).skip(options.offset) {
         hits.push(hit(collection, version, *candidate, options.include)?);
     }
-    hits.sort_by(|a, b| a.distance.total_cmp(&b.distance).then_with(|| a.id.cmp(&b.id)));
-    hits.drain(..options.offset.min(hits.len()));
     let complete = whole && hits.len() < options.k;
     Ok(Hits { hits, complete })
 }

@@ -1,7 +1,7 @@
 //! Reads a segment: nothing is handed out before the block it lies in has been verified.
 
 use super::RowSource;
-use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema};
+use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema, TRAILER_BYTES};
 use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
@@ -63,6 +63,17 @@ impl Segment {
         collection: &CollectionEntry,
         uuid: &[u8; 16],
     ) -> Result<Segment> {
+        Segment::open_with(storage, entry, collection, uuid, false)
+    }
+
+    /// The same; if `tolerant`, a damaged footer is made up for by its copy.
+    pub(crate) fn open_with(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        collection: &CollectionEntry,
+        uuid: &[u8; 16],
+        tolerant: bool,
+    ) -> Result<Segment> {
         let path = entry.data_path();
         let bytes = storage.map(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
@@ -72,7 +83,10 @@ impl Segment {
             let what = format!("the file has {} bytes; the manifest says {}", bytes.len(), entry.bytes);
             return Err(Error::corrupt(&path, entry.bytes.min(bytes.len() as u64), what));
         }
-        let (footer, hash) = Footer::decode(&bytes, &path)?;
+        let (footer, hash) = match tolerant {
+            true => Footer::recover(&bytes, &path)?,
+            false => Footer::decode(&bytes, &path)?,
+        };
         if hex(hash) != entry.footer || footer.rows != entry.rows {
             return Err(Error::corrupt(&path, footer.body, "the footer is not the one that the manifest names"));
         }
@@ -87,7 +101,7 @@ impl Segment {
     /// Opens a segment by itself, for salvage: its own footer and schema section are the only authority.
     pub(crate) fn open_alone(storage: &dyn Storage, path: &str) -> Result<(Segment, SegmentSchema)> {
         let bytes = storage.map(path).map_err(|e| Error::io("open", path, &e))?;
-        let (footer, hash) = Footer::decode(&bytes, path)?;
+        let (footer, hash) = Footer::recover(&bytes, path)?;
         let entry = SegmentEntry {
             id: 0,
             rows: footer.rows,
@@ -178,7 +192,13 @@ impl Segment {
         for word in &self.verified {
             word.store(0, Ordering::Relaxed);
         }
-        self.range(0, self.footer.body).map(|_| ())
+        self.range(0, self.footer.body)?;
+        let (start, end) = (self.footer.body as usize, self.bytes.len().saturating_sub(TRAILER_BYTES as usize));
+        let copies = self.bytes.get(start..end).map(|both| both.split_at(both.len() / 2));
+        match copies {
+            Some((first, second)) if first == second => Ok(()),
+            _ => Err(Error::corrupt(&self.path, self.footer.body, "the two copies of the footer differ")),
+        }
     }
 
     /// Checks what checksums cannot: that the offsets rise and end where the data ends, and that ids decode and hash.

@@ -19,6 +19,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// How a log grows when the device is nearly full, bytes.
+const SMALL_LOG_CHUNK: u64 = 4 << 10;
+
 /// A validated change of one record; `None` keeps what is there.
 #[derive(Debug)]
 pub(crate) struct Change {
@@ -200,14 +203,23 @@ impl Engine {
 
     fn ensure_log(&self, state: &mut State) -> Result<()> {
         if state.log.is_none() {
+            state.log = Some(self.new_log(state)?);
+        }
+        Ok(())
+    }
+
+    /// A log for the commits from now on. On a device that is nearly full it starts small: deletes free space.
+    pub(crate) fn new_log(&self, state: &mut State) -> Result<LogWriter> {
+        let mut create = |chunk: u64| {
             let key = crate::wal::LogKey { uuid: self.uuid, generation: state.next_generation };
             // A failed attempt may leave its name behind; the number is not used again.
             state.next_generation += 1;
-            let chunk = self.options.log_chunk();
-            let log = LogWriter::create(&*self.storage, key, state.seq + 1, state.manifest.number, chunk)?;
-            state.log = Some(log);
+            LogWriter::create(&*self.storage, key, state.seq + 1, state.manifest.number, chunk)
+        };
+        match create(self.options.log_chunk()) {
+            Err(Error::DiskFull(_)) => create(SMALL_LOG_CHUNK.min(self.options.log_chunk())),
+            made => made,
         }
-        Ok(())
     }
 
     /// Applies effects that are in the log, collection by collection.

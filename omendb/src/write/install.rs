@@ -117,11 +117,10 @@ impl Engine {
             return crate::write::commit::alive(collection);
         };
         let segment = Arc::new(Segment::open(&*self.storage, &entry, described, &self.uuid)?);
-        let mut guard = collection.ids_mut()?;
-        let Some(ids) = guard.as_mut() else { return Ok(()) };
         let mut version = Version::clone(&collection.version.load());
         let mut replaced = Vec::new();
-        if ids.len() > 0 {
+        // Readers of ids wait for the short change at the end alone: nobody else changes them under the state's lock.
+        if let Some(ids) = collection.ids()?.as_ref().filter(|ids| ids.len() > 0) {
             for row in &bulk.order {
                 let (row, hash) = (*row as usize, bulk.hashes[*row as usize]);
                 if let Some(old) = find(ids, &version, hash, bulk.ids.encoded(row))? {
@@ -141,6 +140,8 @@ impl Engine {
         }
         self.commit_manifest(state, next)?;
         let source = entry.id;
+        let mut guard = collection.ids_mut()?;
+        let Some(ids) = guard.as_mut() else { return Ok(()) };
         let mut replaced = replaced.into_iter().map(|(row, old)| (row as u32, old)).collect::<Vec<_>>();
         replaced.sort_unstable();
         for row in bulk.order {
@@ -157,13 +158,6 @@ impl Engine {
         collection.id_memory.store(ids.memory(), Ordering::Relaxed);
         collection.version.store(Arc::new(version));
         Ok(())
-    }
-
-    /// Whether a segment may have an index file.
-    fn may_index(&self, segment: u32) -> bool {
-        let has =
-            |c: &Arc<CollectionState>| c.version.load().segment(segment).is_some_and(|v| v.segment.graph().is_some());
-        self.collections.load().values().any(has)
     }
 
     /// A copy of the last manifest with the next number.
@@ -208,8 +202,11 @@ impl Engine {
         let mut files = vec![manifest_path(before.number)];
         let named = |m: &Manifest| -> std::collections::BTreeSet<String> {
             let segments = m.collections.iter().flat_map(|c| &c.segments);
-            let index = |id: u32| self.may_index(id).then(|| index_path(id));
-            segments.flat_map(|s| [Some(s.data_path()), s.tombstones_path(), index(s.id)]).flatten().collect()
+            // Whether there is an index file or not: what is deleted must be gone from it too.
+            segments
+                .flat_map(|s| [Some(s.data_path()), s.tombstones_path(), Some(index_path(s.id))])
+                .flatten()
+                .collect()
         };
         files.extend(named(&before).difference(&named(now)).cloned());
         let start = now.log_start;

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::idmap::MEMTABLE;
 use crate::index::file::parse_segment;
 use crate::manifest::{
-    CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, data_path, manifest_path, parse_number,
-    read_all,
+    CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, data_path, manifest_path,
+    parse_number, read_all,
 };
 use crate::memtable::hash_ids;
 use crate::segment::reader::Segment;
@@ -146,9 +146,14 @@ impl Recovery<'_> {
             version.seq = manifest.seq;
             let mut damaged = Vec::new();
             for segment in &entry.segments {
-                match self.open_segment(entry, segment) {
+                let mut opened = self.open_segment(entry, segment, false);
+                if let (Err(e @ Error::Corrupt { .. }), true) = (&opened, degraded) {
+                    damaged.push(e.to_string());
+                    opened = self.open_segment(entry, segment, true);
+                }
+                match opened {
                     Ok(view) => version.segments.push(view),
-                    Err(e @ Error::Corrupt { .. }) if degraded => damaged.push(format!("{e}")),
+                    Err(Error::Corrupt { .. }) if degraded => {}
                     Err(e) => return Err(e),
                 }
             }
@@ -161,8 +166,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn open_segment(&self, collection: &CollectionEntry, entry: &crate::manifest::SegmentEntry) -> Result<SegmentView> {
-        let segment = Segment::open(self.storage, entry, collection, &self.uuid)?;
+    fn open_segment(&self, collection: &CollectionEntry, entry: &SegmentEntry, tolerant: bool) -> Result<SegmentView> {
+        let segment = Segment::open_with(self.storage, entry, collection, &self.uuid, tolerant)?;
         let dead = tombstones::read(self.storage, entry)?;
         Ok(SegmentView { segment: Arc::new(segment), dead: Arc::new(dead) })
     }
@@ -354,6 +359,11 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
         if entry.name.ends_with(".tmp") {
             leftovers.push(format!("{LOG_DIR}/{}", entry.name));
         }
+    }
+    if !leftovers.is_empty() {
+        // A process that was killed in mid-swap leaves a manifest whose name is not durable yet: until it is, a power
+        // cut can bring its predecessor back, and what that one names must still be there.
+        storage.sync_dir("").map_err(|e| Error::io("sync", storage.describe(), &e))?;
     }
     for path in leftovers {
         match storage.remove(&path) {
