@@ -119,7 +119,7 @@ fn walk_graph(
             graph.search_prepared(&vectors, bytes, query, wanted, effort, live, scratch, found)?;
             for (row, distance) in found.iter() {
                 if let Some(segment) = part.segment {
-                    segment.prefetch_id(*row);
+                    segment.prefetch_id_ends(*row);
                 }
                 top.push(*distance, pack(part.location(*row)));
             }
@@ -183,6 +183,10 @@ fn finish(
     let found = top.into_sorted();
     let good = |c: &Candidate| options.min_score.is_none_or(|min| metric.score(c.key) >= min);
     let mut hits = Vec::with_capacity(options.k.min(found.len()));
+    // Ids lie at random places: waiting for all of them at once is shorter than for one after the other.
+    for (source, row) in found.iter().filter_map(|candidate| version.source(unpack(candidate.row))) {
+        source.prefetch_id(row);
+    }
     // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
     for candidate in found.iter().filter(|c| good(c)).skip(options.offset) {
         hits.push(hit(collection, version, *candidate, options.include)?);

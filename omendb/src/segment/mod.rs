@@ -19,6 +19,8 @@ pub(crate) trait RowSource: Sync {
     fn hash(&self, row: u32) -> Result<u64>;
     /// The encoded id.
     fn id(&self, row: u32) -> Result<&[u8]>;
+    /// Asks for a row's id ahead of its use; only a hint.
+    fn prefetch_id(&self, _row: u32) {}
     /// The stored bytes of `count` vectors from row `first` on.
     fn vectors(&self, first: u32, count: u32) -> Result<&[u8]>;
     /// Stored metadata: empty where absent, else a marker byte and JSON text.

@@ -262,13 +262,15 @@ impl Segment {
         self.graph.store(Some(Arc::new(graph)));
     }
 
+    /// The bytes that say where a row's id lies, not verified.
+    fn id_ends(&self, row: u32) -> &[u8] {
+        let at = self.footer.section(SectionKind::IdEnds).offset as usize + row.saturating_sub(1) as usize * 4;
+        self.bytes.get(at..at + 8).unwrap_or_default()
+    }
+
     /// Asks for the bytes that say where a row's id lies, ahead of their use.
-    pub(crate) fn prefetch_id(&self, row: u32) {
-        let section = self.footer.section(SectionKind::IdEnds);
-        let at = section.offset as usize + row.saturating_sub(1) as usize * 4;
-        if let Some(ends) = self.bytes.get(at..at + 8) {
-            crate::distance::codes::prefetch(ends, 1);
-        }
+    pub(crate) fn prefetch_id_ends(&self, row: u32) {
+        crate::distance::codes::prefetch(self.id_ends(row), 1);
     }
 
     /// Whether building a graph has been given up.
@@ -326,6 +328,14 @@ impl RowSource for Segment {
 
     fn id(&self, row: u32) -> Result<&[u8]> {
         self.variable(SectionKind::IdEnds, SectionKind::Ids, 4, row)
+    }
+
+    fn prefetch_id(&self, row: u32) {
+        let start = u32_at(self.id_ends(row), 0).filter(|_| row > 0).unwrap_or(0);
+        let at = self.footer.section(SectionKind::Ids).offset as usize + start as usize;
+        if let Some(id) = self.bytes.get(at..at + 1) {
+            crate::distance::codes::prefetch(id, 1);
+        }
     }
 
     fn vectors(&self, first: u32, count: u32) -> Result<&[u8]> {

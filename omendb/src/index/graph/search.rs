@@ -299,9 +299,9 @@ impl GraphIndex {
         if distance > scratch.nearest.limit {
             return;
         }
-        let row = self.order()[id as usize];
-        if live.is_none_or(|live| live(row)) {
-            scratch.found.push((distance, row));
+        // The row's number is looked up where it is needed: the table is read at random.
+        if live.is_none_or(|live| live(self.order()[id as usize])) {
+            scratch.found.push((distance, id));
             scratch.nearest.add(distance);
         }
     }
@@ -454,6 +454,8 @@ impl GraphIndex {
             found.select_nth_unstable_by(wanted, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             found.truncate(wanted);
         }
+        let order = self.order();
+        found.iter_mut().for_each(|(_, id)| *id = order[*id as usize]);
         out.clear();
         if self.exact_codes {
             // Codes are the bytes themselves, so the walk's distances are exact already.
