@@ -3,6 +3,7 @@
 mod bandwidth;
 mod calls;
 mod filter;
+mod graph;
 mod ingest;
 mod measure;
 mod memory;
@@ -40,6 +41,12 @@ enum Command {
     },
     /// What one search, batch search and upsert cost, for the Python package to compare with.
     Calls(calls::Arguments),
+    /// Builds one graph of a data set and sweeps search effort on it, on one core.
+    Graph {
+        /// As the subcommand prints them when it does not understand them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Time to open after a kill and after a clean close.
     Recovery(recovery::Arguments),
     /// Memory while ten times the budget is loaded.
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
         Command::Bandwidth(arguments) => bandwidth::run(&arguments),
         Command::Ingest(arguments) => ingest::run(&arguments),
         Command::SmallWrites(arguments) => small_writes::run(&arguments),
+        Command::Graph { arguments } => graph::run(&arguments),
         Command::Filter { rows } => {
             filter::run(&[rows]);
             Ok(())

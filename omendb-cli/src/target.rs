@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result, invalid};
 use crate::formats::IdType;
-use omendb::{Collection, Database, Error, Id, Options, Record};
+use omendb::{Collection, Database, Error, Filter, Id, Options, Record};
 use std::path::{Path, PathBuf};
 
 /// Where `import` keeps its progress. Hidden from lists; gone when the import is complete.
@@ -94,4 +94,17 @@ pub fn find(collection: &Collection, word: &str, id_type: Option<IdType>) -> Res
         }
     }
     Ok(None)
+}
+
+/// A filter on the command line: a JSON object, or an SQL-style condition.
+pub fn filter(text: &str) -> Result<Filter> {
+    if !text.trim_start().starts_with('{') {
+        return Ok(Filter::from_sql(text)?);
+    }
+    let value = serde_json::from_str(text).map_err(|e| {
+        invalid(format!(
+            "--filter: {e}; give a JSON object such as {{\"lang\": \"en\"}}, or a condition such as lang = 'en'"
+        ))
+    })?;
+    Ok(Filter::from_json(&value)?)
 }

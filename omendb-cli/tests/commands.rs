@@ -102,6 +102,10 @@ fn search_takes_vectors_files_and_ids() {
     assert_eq!(ids(&["--like", "a", "-k", "1"]), json!(["b"]));
     assert_eq!(ids(&["--like", "a", "-k", "1", "--offset", "1"]), json!([3]));
     assert_eq!(ids(&["--like", "3", "-k", "1"]), json!(["b"]));
+    assert_eq!(ids(&["--vector", "[-1, 0]", "--filter", "year = 1"]), json!(["a"]));
+    assert_eq!(ids(&["--vector", "[-1, 0]", "--filter", "{\"year\": {\"$exists\": false}}"]), json!([3, "b"]));
+    assert!(omendb(t.path(), &["search", "db", "--like", "a", "--filter", "year =="]).expect(3).err.contains("^"));
+    omendb(t.path(), &["search", "db", "--like", "a", "--filter", "{\"year\""]).expect(3);
     put(t.path(), "q.json", "[1, 0.1]");
     assert_eq!(ids(&["--vector-file", "q.json"]), json!(["a", "b", 3]));
     put(t.path(), "q.npy", npy_f32(&[1.0, 0.0, -1.0, 0.1], 2));
@@ -149,6 +153,19 @@ fn get_and_delete_tell_what_is_missing() {
     let stats = omendb(t.path(), &["stats", "db", "--json"]).expect(0).json();
     assert_eq!(stats["stats"]["records"], 0);
     omendb(t.path(), &["search", "db", "--vector", "[1, 0]"]).expect(0);
+}
+
+#[test]
+fn filters_choose_what_is_exported_and_deleted() {
+    let t = dir();
+    small(t.path());
+    let lines = omendb(t.path(), &["export", "db", "-", "--filter", "year >= 1"]).expect(0).out;
+    assert!(lines.lines().count() == 1 && lines.contains("east"), "{lines}");
+    assert_eq!(omendb(t.path(), &["delete", "db", "--filter", "year = 1", "--json"]).expect(0).json()["deleted"], 1);
+    omendb(t.path(), &["get", "db", "a"]).expect(1);
+    omendb(t.path(), &["get", "db", "b"]).expect(0);
+    omendb(t.path(), &["delete", "db", "b", "--filter", "year = 1"]).expect(2);
+    omendb(t.path(), &["delete", "db"]).expect(2);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::idmap::by_shard;
 use crate::ids::{Id, IdColumn, IdRef};
+use crate::index::file::Stage;
 use crate::memtable::{Block, hash_ids};
 use crate::metrics::CollectionStats;
 use crate::query::exec;
@@ -14,9 +15,11 @@ use crate::record::{
 };
 use crate::schema::{MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_TEXT_BYTES, Schema};
 use crate::segment::RowSource;
+use crate::segment::reader::Graph;
 use crate::segment::writer::Selection;
 use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
+use crate::write::index::MIN_ROWS;
 use crate::write::install::Bulk;
 use serde_json::Value;
 use std::sync::Arc;
@@ -291,7 +294,8 @@ impl Collection {
         })
     }
 
-    /// The nearest records to one vector, exactly.
+    /// The nearest records to one vector: exactly where segments have no graph yet or `recall` is 1, else with the
+    /// recall asked for.
     ///
     /// # Errors
     /// `InvalidInput` for a vector that does not fit the schema or `k = 0`; `LimitExceeded` for `k + offset` over
@@ -376,6 +380,15 @@ impl Collection {
                 options.k, options.offset
             )));
         }
+        if !(0.5..=1.0).contains(&options.recall) {
+            return Err(Error::invalid(format!(
+                "recall = {} was given; it may be 0.5 to 1, where 1 is exact",
+                options.recall
+            )));
+        }
+        if options.ef.is_some_and(|ef| ef == 0 || ef > MAX_K) {
+            return Err(Error::invalid(format!("ef = {} was given; it may be 1 to {MAX_K}", options.ef.unwrap_or(0))));
+        }
         if options.min_score.is_some_and(f32::is_nan) {
             return Err(Error::invalid("min_score is NaN; give a number"));
         }
@@ -400,6 +413,14 @@ impl Collection {
         if self.engine().options.read_only { Ok(()) } else { self.engine().wait_idle() }
     }
 
+    /// Flushes, and waits until every segment that wants a graph has one; with `settled`, the careful one.
+    /// Progress shows in the statistics.
+    pub fn wait_indexed(&self, settled: bool) -> Result<()> {
+        self.writable()?;
+        self.engine().flush()?;
+        self.engine().wait_indexed(settled)
+    }
+
     /// What the collection holds.
     pub fn stats(&self) -> CollectionStats {
         collection_stats(&self.state)
@@ -414,6 +435,10 @@ const BATCH_QUERIES: usize = 16;
 pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
     let version = state.version.load();
     let memtables = &version.memtables;
+    let graphs = |which: &dyn Fn(&Graph) -> bool| -> u64 {
+        let with = version.segments.iter().filter(|v| v.segment.graph().is_some_and(|g| which(&g)));
+        with.map(|v| u64::from(v.segment.rows())).sum()
+    };
     CollectionStats {
         name: state.name.clone(),
         dim: state.schema.dim,
@@ -422,6 +447,15 @@ pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
         records: version.live_rows(),
         deleted: version.segments.iter().map(|v| v.dead.len()).sum(),
         segments: version.segments.len() as u64,
+        indexed_rows: graphs(&|_| true),
+        unindexed_rows: version
+            .segments
+            .iter()
+            .filter(|v| v.segment.graph().is_none() && v.segment.rows() >= MIN_ROWS)
+            .map(|v| u64::from(v.segment.rows()))
+            .sum(),
+        settled_rows: graphs(&|g| g.stage == Stage::Settled),
+        graph_bytes: version.segments.iter().filter_map(|v| v.segment.graph()).map(|g| g.bytes).sum(),
         filter_columns_bytes: version.segments.iter().map(|v| v.segment.columns_memory()).sum(),
         memtable_records: memtables.iter().map(|m| u64::from(m.rows()) - m.dead.len()).sum(),
         memtable_bytes: version.memtable_bytes(),
@@ -540,7 +574,6 @@ impl Iterator for Records {
                 None => Ok(part.live_runs().into_iter().flatten().collect()),
                 Some(filter) => part.live_matching(filter).map(|rows| rows.into_iter().collect::<Vec<_>>()),
             };
-            drop(part);
             self.part = self.part.saturating_add(1);
             match self.collection.noted(rows) {
                 Ok(rows) => self.rows = rows.into_iter(),

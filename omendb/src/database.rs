@@ -388,7 +388,7 @@ impl Database {
             records: collections.iter().map(|c| c.records).sum(),
             collections,
             log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
-            memory_used: engine.memtable_bytes() + engine.id_memory(),
+            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory(),
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
@@ -397,6 +397,8 @@ impl Database {
             fsync: engine.metrics.fsync.latency(),
             flush: engine.metrics.flush.latency(),
             compaction: engine.metrics.compaction.latency(),
+            index: engine.metrics.index.latency(),
+            index_progress: engine.metrics.index_progress(),
             ..Stats::default()
         };
         for dir in ["", SEGMENT_DIR, LOG_DIR] {

@@ -18,7 +18,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// While bulk writes keep coming, compaction waits until there are this many segments.
-const BUSY_SEGMENTS: usize = 64;
+pub(crate) const BUSY_SEGMENTS: usize = 64;
+/// With nothing else to do for this long, first graphs are replaced by careful ones.
+const SETTLE_AFTER: Duration = Duration::from_secs(2);
 /// A bulk write this recent counts as "keep coming".
 const BUSY: Duration = Duration::from_millis(150);
 
@@ -125,6 +127,12 @@ struct Work {
     /// Rounds of work finished.
     rounds: u64,
     error: Option<Error>,
+    index: bool,
+    indexing: bool,
+    /// Somebody waits for the careful graphs.
+    settle: bool,
+    /// Nothing is left to index until something changes.
+    settled: bool,
     last_bulk: Option<Instant>,
 }
 
@@ -151,9 +159,12 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     poison: OnceLock<String>,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
+    /// Ends the build of a graph early.
+    pub(crate) cancel: AtomicBool,
     work: Mutex<Work>,
     wake: Condvar,
-    worker: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// The worker that flushes and compacts, and the one that indexes.
+    workers: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 /// What recovery hands over.
@@ -188,21 +199,32 @@ impl Engine {
             closed: AtomicBool::new(false),
             poison: OnceLock::new(),
             lock: Mutex::new(Some(opened.lock)),
+            cancel: AtomicBool::new(false),
             work: Mutex::new(Work::default()),
             wake: Condvar::new(),
-            worker: Mutex::new(None),
+            workers: Mutex::new(Vec::new()),
             options,
         });
         if engine.options.background && !engine.options.read_only {
-            let shared = Arc::clone(&engine);
-            // Without a thread the same work is done inside the calls that need it.
-            let spawned = std::thread::Builder::new().name("omendb-worker".into()).spawn(move || shared.run_worker());
-            *engine.worker.lock() = spawned.ok();
+            // Without threads the same work is done inside the calls that need it.
+            engine.spawn("omendb-worker", Engine::run_worker);
+            if engine.has_worker() {
+                engine.spawn("omendb-indexer", Engine::run_indexer);
+                engine.work.lock().index = true;
+            }
             if engine.over_flush_threshold() {
                 engine.request_flush();
             }
         }
         engine
+    }
+
+    fn spawn(self: &Arc<Self>, name: &str, run: fn(&Engine)) {
+        let shared = Arc::clone(self);
+        match std::thread::Builder::new().name(name.into()).spawn(move || run(&shared)) {
+            Ok(worker) => self.workers.lock().push(worker),
+            Err(e) => tracing::warn!(error = %e, name, "no thread for background work"),
+        }
     }
 
     /// Refuses every call on a closed or forked handle.
@@ -328,7 +350,11 @@ impl Engine {
     }
 
     fn has_worker(&self) -> bool {
-        self.options.background && self.worker.lock().is_some()
+        self.options.background && !self.workers.lock().is_empty()
+    }
+
+    pub(crate) fn has_indexer(&self) -> bool {
+        self.options.background && self.workers.lock().len() > 1
     }
 
     fn request_flush(&self) {
@@ -339,6 +365,8 @@ impl Engine {
     pub(crate) fn request_compaction(&self, after_bulk: bool) {
         let mut work = self.work.lock();
         work.compact = true;
+        work.index = true;
+        work.settled = false;
         if after_bulk {
             work.last_bulk = Some(Instant::now());
         }
@@ -431,6 +459,67 @@ impl Engine {
         }
     }
 
+    /// Waits until every segment that wants a graph has one; without a worker, builds them.
+    pub(crate) fn wait_indexed(&self, settled: bool) -> Result<()> {
+        if !self.has_indexer() {
+            while self.index_once(settled)? {}
+            return Ok(());
+        }
+        let mut work = self.work.lock();
+        work.last_bulk = None;
+        (work.index, work.settle) = (true, work.settle || settled);
+        self.wake.notify_all();
+        let busy = |w: &Work| w.flush || w.compact || w.running || w.index || w.indexing || (settled && w.settle);
+        while busy(&work) && !work.stop {
+            self.wake.wait(&mut work);
+        }
+        work.error.clone().map_or(Ok(()), Err)
+    }
+
+    fn run_indexer(&self) {
+        let mut quiet_since = Instant::now();
+        loop {
+            let mut work = self.work.lock();
+            if !(work.index || work.settle || work.stop) {
+                self.wake.wait_for(&mut work, SETTLE_AFTER);
+            }
+            if work.stop {
+                return;
+            }
+            let busy = work.last_bulk.is_some_and(|at| at.elapsed() < BUSY);
+            // Merging and flushing come first: they decide which segments there are to index.
+            if busy || work.flush || work.compact || work.running {
+                quiet_since = Instant::now();
+                self.wake.wait_for(&mut work, BUSY / 3);
+                continue;
+            }
+            let idle = !work.settled && quiet_since.elapsed() >= SETTLE_AFTER;
+            let (asked, settle) = (work.index, work.settle || idle);
+            if !asked && !settle {
+                continue;
+            }
+            (work.index, work.indexing) = (false, true);
+            drop(work);
+            let result = self.index_once(settle);
+            let mut work = self.work.lock();
+            work.indexing = false;
+            match result {
+                Ok(true) => {
+                    work.index = true;
+                    work.error = None;
+                }
+                Ok(false) if settle => (work.settle, work.settled) = (false, !work.index),
+                Ok(false) => {}
+                Err(e) => {
+                    tracing::error!(error = %e, "indexing failed");
+                    (work.settle, work.settled) = (false, true);
+                    work.error = Some(e);
+                }
+            }
+            self.wake.notify_all();
+        }
+    }
+
     fn most_segments(&self) -> usize {
         self.collections.load().values().map(|c| c.version.load().segments.len()).max().unwrap_or(0)
     }
@@ -445,13 +534,12 @@ impl Engine {
             return Ok(());
         }
         self.work.lock().stop = true;
+        self.cancel.store(true, Ordering::Release);
         self.wake.notify_all();
-        let worker = self.worker.lock().take();
-        if let Some(worker) = worker
-            && worker.thread().id() != std::thread::current().id()
-            && worker.join().is_err()
-        {
-            tracing::error!("the background worker panicked");
+        for worker in std::mem::take(&mut *self.workers.lock()) {
+            if worker.thread().id() != std::thread::current().id() && worker.join().is_err() {
+                tracing::error!("a background worker panicked");
+            }
         }
         let sealed = self.seal_log();
         *self.lock.lock() = None;

@@ -396,7 +396,7 @@ pub(crate) fn check_vectors(
         Vectors::F32(v) => {
             // A NaN compares false too, so one vectorised pass finds every element that is not a usable number.
             if !v.iter().fold(true, |all, x| all & (x.abs() <= MAX_ABS)) {
-                let i = v.iter().position(|x| !(x.abs() <= MAX_ABS)).unwrap_or(0);
+                let i = v.iter().position(|x| x.is_nan() || x.abs() > MAX_ABS).unwrap_or(0);
                 return match v[i].is_finite() {
                     true => bad(
                         i / per_row,
@@ -566,12 +566,24 @@ pub struct SearchOptions {
     pub include: Include,
     /// Only records whose metadata passes.
     pub filter: Option<Filter>,
+    /// The share of the true `k` nearest that a search is to find on average, 0.5 to 1; 1 is an exact scan.
+    pub recall: f32,
+    /// Overrides `recall` with a fixed effort: nodes of a graph to expand.
+    pub ef: Option<usize>,
 }
 
 impl SearchOptions {
     /// The `k` nearest, with metadata and text.
     pub fn new(k: usize) -> Self {
-        SearchOptions { k, offset: 0, min_score: None, include: Include::default(), filter: None }
+        SearchOptions {
+            k,
+            offset: 0,
+            min_score: None,
+            include: Include::default(),
+            filter: None,
+            recall: 0.95,
+            ef: None,
+        }
     }
 
     /// Skips the best `offset` hits.
@@ -583,6 +595,18 @@ impl SearchOptions {
     /// Drops hits below `score`.
     pub fn min_score(mut self, score: f32) -> Self {
         self.min_score = Some(score);
+        self
+    }
+
+    /// Sets the recall to meet, 0.5 to 1 (default 0.95); 1 scans everything.
+    pub fn recall(mut self, recall: f32) -> Self {
+        self.recall = recall;
+        self
+    }
+
+    /// Sets a fixed effort instead of a recall.
+    pub fn ef(mut self, ef: usize) -> Self {
+        self.ef = Some(ef);
         self
     }
 

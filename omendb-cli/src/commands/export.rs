@@ -5,7 +5,7 @@ use super::progress::Progress;
 use crate::failure::{Failure, Result, invalid, io};
 use crate::output::{self, Output, bytes, count, record_json};
 use crate::target::{self, Target};
-use omendb::{Collection, Element, Metric};
+use omendb::{Collection, Element, Metric, Records};
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 Examples:
   omendb export library.omen docs.parquet -c docs
   omendb export library.omen docs.jsonl
+  omendb export library.omen nouns.jsonl --filter \"pos = 'noun'\"
   omendb export library.omen - | head -1        JSON lines on standard output
 
 The columns are id, vector, metadata (as JSON) and text. `omendb import` reads the file back exactly; JSON lines do not
@@ -26,6 +27,9 @@ pub struct Export {
     target: Target,
     /// The file, ending in .jsonl or .parquet; `-` for JSON lines on standard output
     file: PathBuf,
+    /// Only records whose metadata passes: an SQL-style condition or a JSON object
+    #[arg(long, value_name = "CONDITION")]
+    filter: Option<String>,
     /// Replace the file if it exists
     #[arg(long)]
     force: bool,
@@ -108,7 +112,7 @@ impl Export {
     fn jsonl(&self, collection: &Collection, mut out: impl Write, silent: bool) -> Result<u64> {
         let mut progress = Progress::start("exporting", collection.count()?, 0, silent);
         let mut rows = 0;
-        for record in collection.iterate()? {
+        for record in self.records(collection)? {
             writeln!(out, "{}", record_json(&record?)).map_err(|e| self.write_failure(&e))?;
             rows += 1;
             if rows % 1000 == 0 {
@@ -120,15 +124,24 @@ impl Export {
         Ok(rows)
     }
 
+    /// The records to export.
+    fn records(&self, collection: &Collection) -> Result<Records> {
+        Ok(match &self.filter {
+            Some(filter) => collection.iterate_matching(&target::filter(filter)?)?,
+            None => collection.iterate()?,
+        })
+    }
+
     fn write_failure(&self, error: &std::io::Error) -> Failure {
         if self.file == Path::new("-") { output::stdout_failure(error) } else { io("write", &self.file, error) }
     }
 
     fn parquet(&self, collection: &Collection, path: &Path, silent: bool) -> Result<u64> {
         // Most collections have ids of one kind, and a plain column of them; only one with both is written anew with two columns.
-        match ParquetExport::write(collection, path, false, silent)? {
+        match ParquetExport::write(collection, self.records(collection)?, path, false, silent)? {
             Written::Rows(rows) => Ok(rows),
-            Written::MixedIds => match ParquetExport::write(collection, path, true, silent)? {
+            Written::MixedIds => match ParquetExport::write(collection, self.records(collection)?, path, true, silent)?
+            {
                 Written::Rows(rows) => Ok(rows),
                 Written::MixedIds => {
                     Err(invalid(format!("{}: the ids changed while they were written; try again", path.display())))

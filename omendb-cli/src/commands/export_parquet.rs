@@ -10,7 +10,7 @@ use arrow_array::builder::{
 use arrow_array::types::{ArrowPrimitiveType, Float16Type, Float32Type, Int8Type, UInt8Type};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
-use omendb::{Collection, Element, Id, Record, Schema, Vector};
+use omendb::{Collection, Element, Id, Record, Records, Schema, Vector};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
@@ -43,9 +43,9 @@ pub struct ParquetExport {
 }
 
 impl ParquetExport {
-    /// Writes one consistent view of the collection. `mixed` foresees a column for each kind of id.
-    pub fn write(collection: &Collection, path: &Path, mixed: bool, silent: bool) -> Result<Written> {
-        let mut records = collection.iterate()?.peekable();
+    /// Writes `records` of the collection. `mixed` foresees a column for each kind of id.
+    pub fn write(collection: &Collection, records: Records, path: &Path, mixed: bool, silent: bool) -> Result<Written> {
+        let mut records = records.peekable();
         let integers = match records.peek() {
             Some(Ok(record)) => matches!(record.id, Id::U64(_)),
             _ => false,

@@ -18,6 +18,8 @@ Examples:
   omendb search library.omen -c docs --vector '[0.1, 0.2, 0.3]' -k 5
   omendb search library.omen --vector-file queries.npy --row 17 --min-score 0.5
   omendb search library.omen --like king -k 20 --offset 20 --json
+  omendb search library.omen --like king --filter \"pos = 'noun' AND year >= 2020\"
+  omendb search library.omen --like king --filter '{\"pos\": \"noun\", \"year\": {\"$gte\": 2020}}'
 
 Scores are higher-is-better for every metric: cosine similarity, dot product, or the negative distance.
 The vector of a collection of bits is given as its bytes.")]
@@ -35,6 +37,9 @@ pub struct Search {
     /// Only records with at least this score
     #[arg(long, allow_negative_numbers = true)]
     min_score: Option<f32>,
+    /// Only records whose metadata passes: an SQL-style condition or a JSON object
+    #[arg(long, value_name = "CONDITION")]
+    filter: Option<String>,
     /// Show the vectors, too
     #[arg(long)]
     with_vector: bool,
@@ -74,6 +79,9 @@ impl Search {
         }
         if let Some(score) = self.min_score {
             options = options.min_score(score);
+        }
+        if let Some(filter) = &self.filter {
+            options = options.filter(target::filter(filter)?);
         }
         let start = Instant::now();
         let mut hits = collection.search(vector, &options)?;

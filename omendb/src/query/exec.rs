@@ -3,14 +3,16 @@
 use crate::distance::Prepared;
 use crate::engine::CollectionState;
 use crate::error::Result;
-use crate::filter::Filter;
 use crate::idmap::Location;
 use crate::ids::decode;
 use crate::index::flat::{Block, scan_batch};
+use crate::index::graph::{Effort, GraphIndex, Rows, Scratch};
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
 use crate::segment::RowSource;
 use crate::version::{Part, Version};
+use roaring::RoaringBitmap;
+use std::cell::RefCell;
 
 /// Rows are verified and scanned in stretches of this many bytes.
 const STRETCH_BYTES: usize = 1 << 20;
@@ -31,12 +33,15 @@ pub(crate) fn search(
     range: std::ops::Range<usize>,
     options: &SearchOptions,
 ) -> Result<Vec<Hits>> {
+    let start = range.start;
     let prepared: Vec<Prepared> = range.map(|row| Prepared::new(&collection.schema, queries, row)).collect();
     let wanted = options.k + options.offset;
+    let encoded = queries.as_le_bytes();
+    let encoded = &encoded[start * collection.schema.stride()..];
     let mut tops = vec![TopK::new(wanted); prepared.len()];
     let mut skipped = false;
     for part in version.parts() {
-        match scan_part(&part, &prepared, options.filter.as_ref(), &mut tops) {
+        match search_part(&part, collection, &prepared, encoded, options, &mut tops) {
             Ok(()) => {}
             // A degraded version answers from what is whole, and says that it may not be complete.
             Err(_) if !version.damaged.is_empty() => skipped = true,
@@ -47,9 +52,83 @@ pub(crate) fn search(
     tops.into_iter().map(|top| finish(collection, version, top, options, whole)).collect()
 }
 
-fn scan_part(part: &Part<'_>, queries: &[Prepared], filter: Option<&Filter>, tops: &mut [TopK]) -> Result<()> {
+/// Most hits that a graph is asked for, and the least share of its rows that a filter must leave.
+const MAX_GRAPH_K: usize = 1_000;
+const MIN_GRAPH_SHARE: u64 = 10;
+
+/// Searches one part by its graph, if it has one and that is the better way, else by scanning it.
+fn search_part(
+    part: &Part<'_>,
+    collection: &CollectionState,
+    queries: &[Prepared],
+    encoded: &[u8],
+    options: &SearchOptions,
+    tops: &mut [TopK],
+) -> Result<()> {
+    let matching = options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
+    let rows = u64::from(part.rows.rows());
+    let wanted = options.k + options.offset;
+    let wide = matching.as_ref().is_none_or(|m| m.len() * MIN_GRAPH_SHARE >= rows && m.len() >= 10_000);
+    let approximate = options.ef.is_some() || options.recall < 1.0;
+    if approximate
+        && wide
+        && wanted <= MAX_GRAPH_K
+        && wanted as u64 * 8 <= rows
+        && let Some(segment) = part.segment
+        && let Some(graph) = segment.graph()
+    {
+        let vectors = Rows::new(segment.all_vectors()?, rows as usize, &collection.schema)?;
+        let effort = match options.ef {
+            Some(ef) => Effort::beam(ef.max(wanted)),
+            None => graph.index.effort_for(options.recall, wanted),
+        };
+        return walk_graph(part, &graph.index, vectors, effort, wanted, queries, encoded, matching.as_ref(), tops);
+    }
+    scan_part(part, queries, matching.as_ref(), tops)
+}
+
+thread_local! {
+    /// What one search leaves to the next on the same thread.
+    static SCRATCH: RefCell<(Scratch, Vec<(u32, f32)>)> = RefCell::default();
+}
+
+#[allow(clippy::too_many_arguments)]
+fn walk_graph(
+    part: &Part<'_>,
+    graph: &GraphIndex,
+    vectors: Rows<'_>,
+    effort: Effort,
+    wanted: usize,
+    queries: &[Prepared],
+    encoded: &[u8],
+    matching: Option<&RoaringBitmap>,
+    tops: &mut [TopK],
+) -> Result<()> {
+    let is_live = |row: u32| part.is_live(row);
+    let passes = |row: u32| matching.is_some_and(|m| m.contains(row));
+    let live: Option<&dyn Fn(u32) -> bool> = match matching {
+        Some(_) => Some(&passes),
+        None if part.all_live() => None,
+        None => Some(&is_live),
+    };
+    SCRATCH.with_borrow_mut(|(scratch, found)| {
+        for ((query, top), bytes) in queries.iter().zip(tops).zip(encoded.chunks_exact(query_bytes(queries))) {
+            graph.search(vectors, bytes, wanted, effort, live, scratch, found)?;
+            for (row, _) in found.iter() {
+                // The same kernel as the scan's, so that a distance does not depend on the way it was found.
+                top.push(query.distance(vectors.row(*row as usize)), pack(part.location(*row)));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn query_bytes(queries: &[Prepared]) -> usize {
+    queries.first().map_or(1, Prepared::stride)
+}
+
+fn scan_part(part: &Part<'_>, queries: &[Prepared], matching: Option<&RoaringBitmap>, tops: &mut [TopK]) -> Result<()> {
     let Some(first) = queries.first() else { return Ok(()) };
-    let matching = filter.map(|filter| part.live_matching(filter)).transpose()?;
     let stretch = (STRETCH_BYTES / first.stride()).next_multiple_of(64).max(64) as u32;
     let rows = part.rows.rows();
     let mut words = Vec::new();
@@ -58,7 +137,7 @@ fn scan_part(part: &Part<'_>, queries: &[Prepared], filter: Option<&Filter>, top
         words.clear();
         words.resize((count as usize).div_ceil(64), 0u64);
         let mut set = |row: u32| words[((row - start) / 64) as usize] |= 1 << ((row - start) % 64);
-        let all = match &matching {
+        let all = match matching {
             Some(matching) => {
                 if matching.range_cardinality(start..start + count) == 0 {
                     continue;

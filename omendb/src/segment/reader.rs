@@ -6,11 +6,30 @@ use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
 use crate::filter::{Columns, ColumnsBuilder, Filter};
+use crate::index::file::Stage;
+use crate::index::graph::GraphIndex;
 use crate::manifest::{CollectionEntry, SegmentEntry, hex};
 use crate::storage::{Bytes, Storage};
+use arc_swap::ArcSwapOption;
 use roaring::RoaringBitmap;
+use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A segment's graph in memory.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    pub(crate) index: GraphIndex,
+    pub(crate) stage: Stage,
+    pub(crate) bytes: u64,
+}
+
+impl Graph {
+    pub(crate) fn new(index: GraphIndex, stage: Stage) -> Self {
+        let bytes = index.as_bytes().len() as u64;
+        Graph { index, stage, bytes }
+    }
+}
 
 /// An open segment. Immutable and shared.
 #[derive(Debug)]
@@ -20,6 +39,12 @@ pub(crate) struct Segment {
     bytes: Bytes,
     footer: Footer,
     stride: usize,
+    /// The graph, once it is built or loaded. Derived.
+    graph: ArcSwapOption<Graph>,
+    /// Set when no graph can be built.
+    unindexable: AtomicBool,
+    /// Set when every block of the vectors has been verified.
+    vectors_verified: AtomicBool,
     /// The metadata by column, made at the first filter. Derived: it could be made again.
     columns: OnceLock<Columns>,
     /// Bytes of `columns`.
@@ -36,6 +61,17 @@ impl Segment {
         collection: &CollectionEntry,
         uuid: &[u8; 16],
     ) -> Result<Segment> {
+        Segment::open_with(storage, entry, collection, uuid, false)
+    }
+
+    /// The same; if `tolerant`, a damaged footer is made up for by its copy.
+    pub(crate) fn open_with(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        collection: &CollectionEntry,
+        uuid: &[u8; 16],
+        tolerant: bool,
+    ) -> Result<Segment> {
         let path = entry.data_path();
         let bytes = storage.map(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
@@ -45,7 +81,10 @@ impl Segment {
             let what = format!("the file has {} bytes; the manifest says {}", bytes.len(), entry.bytes);
             return Err(Error::corrupt(&path, entry.bytes.min(bytes.len() as u64), what));
         }
-        let (footer, hash) = Footer::decode(&bytes, &path)?;
+        let (footer, hash) = match tolerant {
+            true => Footer::recover(&bytes, &path)?,
+            false => Footer::decode(&bytes, &path)?,
+        };
         if hex(hash) != entry.footer || footer.rows != entry.rows {
             return Err(Error::corrupt(&path, footer.body, "the footer is not the one that the manifest names"));
         }
@@ -60,7 +99,7 @@ impl Segment {
     /// Opens a segment by itself, for salvage: its own footer and schema section are the only authority.
     pub(crate) fn open_alone(storage: &dyn Storage, path: &str) -> Result<(Segment, SegmentSchema)> {
         let bytes = storage.map(path).map_err(|e| Error::io("open", path, &e))?;
-        let (footer, hash) = Footer::decode(&bytes, path)?;
+        let (footer, hash) = Footer::recover(&bytes, path)?;
         let entry = SegmentEntry {
             id: 0,
             rows: footer.rows,
@@ -95,6 +134,9 @@ impl Segment {
             bytes,
             footer,
             stride,
+            graph: ArcSwapOption::empty(),
+            unindexable: AtomicBool::new(false),
+            vectors_verified: AtomicBool::new(false),
             columns: OnceLock::new(),
             columns_bytes: AtomicU64::new(0),
             verified,
@@ -187,6 +229,33 @@ impl Segment {
         let pair = if row == 0 { at(0).map(|end| (0, end)) } else { at(0).zip(at(1)) };
         pair.filter(|(start, end)| start <= end)
             .ok_or_else(|| Error::corrupt(&self.path, section.offset + first * width, "the offsets do not rise"))
+    }
+
+    /// All vectors, verified once.
+    pub(crate) fn all_vectors(&self) -> Result<&[u8]> {
+        let section = self.footer.section(SectionKind::Vectors);
+        if !self.vectors_verified.load(Ordering::Acquire) {
+            self.range(section.offset, section.len)?;
+            self.vectors_verified.store(true, Ordering::Release);
+        }
+        Ok(&self.bytes[section.offset as usize..(section.offset + section.len) as usize])
+    }
+
+    pub(crate) fn graph(&self) -> Option<Arc<Graph>> {
+        self.graph.load_full()
+    }
+
+    pub(crate) fn set_graph(&self, graph: Graph) {
+        self.graph.store(Some(Arc::new(graph)));
+    }
+
+    /// Whether building a graph has been given up.
+    pub(crate) fn unindexable(&self) -> bool {
+        self.unindexable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn give_up_indexing(&self) {
+        self.unindexable.store(true, Ordering::Relaxed);
     }
 
     fn columns(&self) -> Result<&Columns> {

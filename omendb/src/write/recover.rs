@@ -5,8 +5,10 @@ use crate::database::{Options, RecoveryReport};
 use crate::engine::{CollectionState, Opened, State};
 use crate::error::{Error, Result};
 use crate::idmap::MEMTABLE;
+use crate::index::file::parse_segment;
 use crate::manifest::{
-    CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, manifest_path, parse_number, read_all,
+    CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, data_path, manifest_path,
+    parse_number, read_all,
 };
 use crate::memtable::hash_ids;
 use crate::segment::reader::Segment;
@@ -144,9 +146,14 @@ impl Recovery<'_> {
             version.seq = manifest.seq;
             let mut damaged = Vec::new();
             for segment in &entry.segments {
-                match self.open_segment(entry, segment) {
+                let mut opened = self.open_segment(entry, segment, false);
+                if let (Err(e @ Error::Corrupt { .. }), true) = (&opened, degraded) {
+                    damaged.push(e.to_string());
+                    opened = self.open_segment(entry, segment, true);
+                }
+                match opened {
                     Ok(view) => version.segments.push(view),
-                    Err(e @ Error::Corrupt { .. }) if degraded => damaged.push(format!("{e}")),
+                    Err(Error::Corrupt { .. }) if degraded => {}
                     Err(e) => return Err(e),
                 }
             }
@@ -159,8 +166,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn open_segment(&self, collection: &CollectionEntry, entry: &crate::manifest::SegmentEntry) -> Result<SegmentView> {
-        let segment = Segment::open(self.storage, entry, collection, &self.uuid)?;
+    fn open_segment(&self, collection: &CollectionEntry, entry: &SegmentEntry, tolerant: bool) -> Result<SegmentView> {
+        let segment = Segment::open_with(self.storage, entry, collection, &self.uuid, tolerant)?;
         let dead = tombstones::read(self.storage, entry)?;
         Ok(SegmentView { segment: Arc::new(segment), dead: Arc::new(dead) })
     }
@@ -338,7 +345,8 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
     }
     for entry in list(SEGMENT_DIR)? {
         let path = format!("{SEGMENT_DIR}/{}", entry.name);
-        if !named.contains(&path) {
+        let index = parse_segment(&entry.name).is_some_and(|segment| named.contains(&data_path(segment)));
+        if !named.contains(&path) && !index {
             leftovers.push(path);
         }
     }
@@ -351,6 +359,11 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
         if entry.name.ends_with(".tmp") {
             leftovers.push(format!("{LOG_DIR}/{}", entry.name));
         }
+    }
+    if !leftovers.is_empty() {
+        // A process that was killed in mid-swap leaves a manifest whose name is not durable yet: until it is, a power
+        // cut can bring its predecessor back, and what that one names must still be there.
+        storage.sync_dir("").map_err(|e| Error::io("sync", storage.describe(), &e))?;
     }
     for path in leftovers {
         match storage.remove(&path) {

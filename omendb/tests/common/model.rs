@@ -239,8 +239,9 @@ impl std::fmt::Display for Trouble {
 
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err(Trouble::Wrong(format!($($message)+)));
+        match $condition {
+            true => {}
+            false => return Err(Trouble::Wrong(format!($($message)+))),
         }
     };
 }
