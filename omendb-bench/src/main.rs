@@ -42,14 +42,14 @@ enum Command {
     },
     /// The whole database call: durable ingest until every row is in a graph, search, reopen.
     Engine(engine::Arguments),
+    /// What one search, batch search and upsert cost, for the Python package to compare with.
+    Calls(calls::Arguments),
     /// Builds one graph of a data set and sweeps search effort on it, on one core.
     Graph {
         /// As the subcommand prints them when it does not understand them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// What one search, batch search and upsert cost, for the Python package to compare with.
-    Calls(calls::Arguments),
     /// Time to open after a kill and after a clean close.
     Recovery(recovery::Arguments),
     /// Memory while ten times the budget is loaded.

@@ -73,23 +73,36 @@ fn text_slices<'a>(rows: &'a [Option<Bound<'_, PyString>>]) -> PyResult<Vec<Opti
     rows.iter().map(|text| text.as_ref().map(|text| text.to_str()).transpose()).collect()
 }
 
-/// The options of a search; `include` says whether to fetch metadata, text and vector.
-fn options(
-    k: usize,
-    offset: usize,
-    min_score: Option<f32>,
-    include: (bool, bool, bool),
-    only: Option<&Bound<'_, PyAny>>,
-) -> PyResult<SearchOptions> {
-    let (metadata, text, vector) = include;
-    let mut options = SearchOptions::new(k).offset(offset).include(Include { vector, metadata, text });
-    if let Some(score) = min_score {
-        options = options.min_score(score);
+/// The options of a search as the facade hands them over.
+#[derive(FromPyObject)]
+struct Wanted<'py>(
+    /// `k` and `offset`.
+    (usize, usize),
+    /// The least score.
+    Option<f32>,
+    /// Whether to fetch metadata, text and vector.
+    (bool, bool, bool),
+    /// The filter.
+    Option<Bound<'py, PyAny>>,
+    /// `recall` and `ef`.
+    (Option<f32>, Option<usize>),
+);
+
+impl Wanted<'_> {
+    fn options(&self) -> PyResult<SearchOptions> {
+        let Wanted((k, offset), min_score, (metadata, text, vector), only, (recall, ef)) = self;
+        let include = Include { vector: *vector, metadata: *metadata, text: *text };
+        let mut options = SearchOptions::new(*k).offset(*offset).include(include);
+        options.min_score = *min_score;
+        options.ef = *ef;
+        if let Some(recall) = recall {
+            options.recall = *recall;
+        }
+        if let Some(only) = only {
+            options.filter = Some(filter(only)?);
+        }
+        Ok(options)
     }
-    Ok(match only {
-        Some(only) => options.filter(filter(only)?),
-        None => options,
-    })
 }
 
 #[pymethods]
@@ -211,43 +224,28 @@ impl PyCollection {
     }
 
     /// Searches with one vector.
-    #[expect(clippy::too_many_arguments, reason = "one argument an option")]
-    fn search(
-        &self,
-        py: Python<'_>,
-        vector: &Bound<'_, PyAny>,
-        k: usize,
-        offset: usize,
-        min_score: Option<f32>,
-        include: (bool, bool, bool),
-        only: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<PyHits> {
+    fn search(&self, py: Python<'_>, vector: &Bound<'_, PyAny>, wanted: Wanted<'_>) -> PyResult<PyHits> {
         let collection = self.get(py)?;
         let array = Array::borrow(vector)?;
         let (elements, _) = array.rows(py, collection.schema())?;
-        let options = options(k, offset, min_score, include, only)?;
+        let options = wanted.options()?;
         let hits = py.detach(|| collection.search(elements, &options)).or_raise(py)?;
         PyHits::new(py, hits)
     }
 
     /// Searches with each row of `vectors` on `threads` threads (0: all cores).
-    #[expect(clippy::too_many_arguments, reason = "one argument an option")]
     fn search_batch(
         &self,
         py: Python<'_>,
         vectors: &Bound<'_, PyAny>,
-        k: usize,
-        offset: usize,
-        min_score: Option<f32>,
-        include: (bool, bool, bool),
-        only: Option<&Bound<'_, PyAny>>,
+        wanted: Wanted<'_>,
         threads: usize,
     ) -> PyResult<PyBatchHits> {
         let collection = self.get(py)?;
         let array = Array::borrow(vectors)?;
         let (elements, rows) = array.rows(py, collection.schema())?;
         let per_row = elements_per_vector(collection.schema());
-        let options = options(k, offset, min_score, include, only)?;
+        let options = wanted.options()?;
         let mut found = Vec::with_capacity(rows);
         let mut step = 256;
         while found.len() < rows {
@@ -258,7 +256,7 @@ impl PyCollection {
             step = next_step(step, started.elapsed());
             py.check_signals()?;
         }
-        Ok(PyBatchHits::new(found, k))
+        Ok(PyBatchHits::new(found, options.k))
     }
 
     /// Moves this collection's records from memory and log to segments.
@@ -273,10 +271,10 @@ impl PyCollection {
         interruptible(py, move || collection.compact())
     }
 
-    /// Waits until background work has nothing left to do.
-    fn wait_idle(&self, py: Python<'_>) -> PyResult<()> {
+    /// Flushes, and waits until every segment that wants a graph has one; with `settled`, the careful one.
+    fn wait_indexed(&self, py: Python<'_>, settled: bool) -> PyResult<()> {
         let collection = self.get(py)?.clone();
-        interruptible(py, move || collection.wait_idle())
+        interruptible(py, move || collection.wait_indexed(settled))
     }
 
     /// Counts and sizes.

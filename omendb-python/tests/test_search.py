@@ -112,6 +112,11 @@ def test_offset_min_score_and_include(docs: omendb.Collection) -> None:
         {"min_score": float("nan")},
         {"include": ["distance"]},
         {"recall": 0},
+        {"recall": 0.4},
+        {"recall": True},
+        {"recall": float("nan")},
+        {"ef": 1.5},
+        {"ef": 100_001},
         {"recall": 1.1},
         {"recall": "all"},
         {"ef": 0},
@@ -145,7 +150,7 @@ def test_batch_of_another_width_is_refused(docs: omendb.Collection) -> None:
 def test_what_is_not_there_yet_is_never_ignored(docs: omendb.Collection) -> None:
     docs.upsert(["a"], np.ones((1, 4)))
     for call in (
-        lambda: docs.search(np.ones(4), ef=100),
+        lambda: docs.search(text="words"),
         lambda: docs.recall(),
         lambda: docs.explain(np.ones(4)),
     ):
@@ -154,9 +159,16 @@ def test_what_is_not_there_yet_is_never_ignored(docs: omendb.Collection) -> None
         assert isinstance(caught.value, NotImplementedError)
 
 
-def test_recall_is_met_by_exact_search(docs: omendb.Collection) -> None:
-    docs.upsert(["a"], np.ones((1, 4)))
-    assert docs.search(np.ones(4), recall=1.0).ids == ["a"]
+def test_recall_and_effort_are_settings(docs: omendb.Collection, rng: np.random.Generator) -> None:
+    vectors = rng.standard_normal((3000, 4)).astype(np.float32)
+    docs.upsert(np.arange(3000), vectors)
+    docs.wait_indexed()
+    exact = docs.search_batch(vectors[:50], k=10, recall=1).ids
+    for row in range(50):
+        assert exact[row].tolist() == np.argsort(np.linalg.norm(vectors - vectors[row], axis=1))[:10].tolist()
+    for quality in ({}, {"recall": 0.99}, {"ef": 500}):
+        found = docs.search_batch(vectors[:50], k=10, **quality).ids
+        assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, exact, strict=True)]) >= 0.9
 
 
 def test_a_row_of_one_query_is_one_vector(docs: omendb.Collection) -> None:

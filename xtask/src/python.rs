@@ -44,8 +44,8 @@ fn type_checks(context: &Context, package: &Path) -> Result<(), String> {
         println!("SKIPPED pyright: there is no node on the path, and it would download one");
         return Ok(());
     }
-    let mut pyright = context.command(&python, &["-m", "pyright"]);
-    pyright.current_dir(package);
+    let mut pyright = context.command(&python, &["-m", "pyright", "--pythonpath"]);
+    pyright.arg(&python).current_dir(package);
     // The package's own copy of pyright, and no look for a newer one.
     pyright.env("PYRIGHT_PYTHON_USE_BUNDLED_PYRIGHT", "1").env("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1");
     pyright.env("PYRIGHT_PYTHON_GLOBAL_NODE", "1");

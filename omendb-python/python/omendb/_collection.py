@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _INCLUDES: dict[tuple[str, ...], tuple[bool, bool, bool]] = {}
 _DEFAULT_INCLUDE: tuple[Include, ...] = ("metadata", "text")
+_DEFAULT_QUALITY = (None, None)
 
 
 def _include(fields: Iterable[str]) -> tuple[bool, bool, bool]:
@@ -43,12 +44,10 @@ def _integer(value: Any, name: str, least: int) -> int:
     return number
 
 
-def _check_quality(recall: float | None, ef: int | None) -> None:
-    if recall is not None and not (isinstance(recall, (int, float)) and 0.0 < recall <= 1.0):
-        raise InvalidInput(f"recall = {recall!r} was given; a number above 0 and at most 1 was expected")
-    if ef is not None:
-        _integer(ef, "ef", 1)
-        raise Unsupported("unsupported: ef = was given; this version searches exactly, so leave ef out")
+def _quality(recall: float | None, ef: int | None) -> tuple[float | None, int | None]:
+    if recall is not None and (not isinstance(recall, (int, float)) or isinstance(recall, bool)):
+        raise InvalidInput(f"recall = {recall!r} was given; a number from 0.5 to 1 was expected")
+    return recall, None if ef is None else _integer(ef, "ef", 1)
 
 
 def _check_text(text: str | None) -> None:
@@ -272,8 +271,9 @@ class Collection:
             filter: only records whose metadata match: a dict of operators such as
                 `{"lang": "en", "year": {"$gte": 2020}}`, or a string in the style of SQL such as
                 `"lang = 'en' AND year >= 2020"`. See the README for all operators.
-            recall: the share of the true nearest to find, 0 to 1. This version searches exactly: it is 1.
-            ef: the candidates to keep in a graph search, instead of `recall`.
+            recall: the share of the true nearest to find on average, 0.5 to 1; 0.95 by default, 1 is an exact scan.
+                Records that have no graph yet are scanned exactly.
+            ef: a fixed effort instead of `recall`: how many nodes of a graph to expand, 1 to 100,000.
             min_score: only hits of at least this score.
             offset: how many of the best hits to skip.
             include: which of "metadata", "text" and "vector" to fetch.
@@ -291,9 +291,9 @@ class Collection:
         >>> docs.search([0.0, 1.0], k=2, filter={"lang": "en"}).ids
         ['a']
         """
-        if text is not None or recall is not None or ef is not None:
+        if text is not None:
             _check_text(text)
-            _check_quality(recall, ef)
+        quality = _DEFAULT_QUALITY if recall is None and ef is None else _quality(recall, ef)
         if vector is None:
             raise InvalidInput("search was given neither a vector nor text; give at least one of them")
         flags = _INCLUDES[_DEFAULT_INCLUDE] if include is _DEFAULT_INCLUDE else _include(include)
@@ -304,7 +304,7 @@ class Collection:
         if min_score is not None:
             min_score = _score(min_score)
         query = _vectors.query(vector, bits=self._bits)
-        return Hits(self._native.search(query, k, offset, min_score, flags, filter))
+        return Hits(self._native.search(query, ((k, offset), min_score, flags, filter, quality)))
 
     def search_batch(
         self,
@@ -330,15 +330,12 @@ class Collection:
         >>> docs.search_batch([[0.0, 0.0], [3.0, 4.0]], k=2).distances.tolist()
         [[0.0, 5.0], [0.0, 5.0]]
         """
-        _check_quality(recall, ef)
         k = _integer(k, "k", 1)
+        least = None if min_score is None else _score(min_score)
+        numbers = (k, _integer(offset, "offset", 0))
         native = self._native.search_batch(
             _vectors.matrix(vectors, bits=self._bits),
-            k,
-            _integer(offset, "offset", 0),
-            None if min_score is None else _score(min_score),
-            _include(include),
-            filter,
+            (numbers, least, _include(include), filter, _quality(recall, ef)),
             _integer(threads, "threads", 0),
         )
         return BatchHits(native, k)
@@ -347,20 +344,20 @@ class Collection:
         """The share of the true `k` nearest that a search finds, measured on `sample` stored vectors.
 
         Raises:
-            Unsupported: this version has no graph index whose recall could be measured.
+            Unsupported: this version cannot measure it yet; compare with `search(..., recall=1)`.
         """
         _integer(sample, "sample", 1)
         _integer(k, "k", 1)
-        raise Unsupported("unsupported: recall() measures a graph index; this version searches exactly")
+        raise Unsupported("unsupported: recall() is not in this version; compare hits with those of recall=1")
 
     def explain(self, vector: VectorLike, k: int = 10, *, filter: Filter | None = None) -> Any:
         """How a search would be carried out.
 
         Raises:
-            Unsupported: this version has one plan, the exact scan.
+            Unsupported: this version cannot tell yet.
         """
         _integer(k, "k", 1)
-        raise Unsupported("unsupported: explain() describes plans; this version has one, the exact scan")
+        raise Unsupported("unsupported: explain() is not in this version")
 
     # Maintenance
 
@@ -381,22 +378,26 @@ class Collection:
         self._native.compact()
 
     def wait_indexed(self, progress: bool = False, settled: bool = False) -> None:
-        """Waits until background work has nothing left to do. Ctrl-C ends the wait, not the work.
+        """Flushes, and waits until every large segment has its graph. Ctrl-C ends the wait, not the work.
 
         Args:
             progress: show it on standard error (with tqdm if it is installed).
-            settled: wait for the last refinements too.
+            settled: wait for the careful graphs that replace the first, quick ones.
 
         >>> import omendb
         >>> omendb.open(":memory:").create_collection("docs", dim=2).wait_indexed()
         """
         if not progress:
-            self._native.wait_idle()
+            self._native.wait_indexed(bool(settled))
             return
         from ._progress import waiting
 
-        with waiting(f"indexing {self.name}", lambda: self.stats().memtable_records):
-            self._native.wait_idle()
+        def left() -> int:
+            stats = self.stats()
+            return stats.memtable_records + stats.unindexed_rows
+
+        with waiting(f"indexing {self.name}", left):
+            self._native.wait_indexed(bool(settled))
 
     def stats(self) -> CollectionStats:
         """Counts and sizes.

@@ -12,7 +12,14 @@ __version__: str
 
 _Path = str | PathLike[str]
 _Floats = npt.NDArray[np.float32]
-_Include = tuple[bool, bool, bool]
+# k and offset, the least score, whether to fetch metadata, text and vector, the filter, recall and ef.
+_Wanted = tuple[
+    tuple[int, int],
+    float | None,
+    tuple[bool, bool, bool],
+    Filter | None,
+    tuple[float | None, int | None],
+]
 
 @final
 class Hit:
@@ -115,28 +122,11 @@ class Collection:
     def contains(self, record: Any) -> bool: ...
     def count(self, only: Filter | None) -> int: ...
     def iterate(self, only: Filter | None) -> RecordIterator: ...
-    def search(
-        self,
-        vector: npt.NDArray[Any],
-        k: int,
-        offset: int,
-        min_score: float | None,
-        include: _Include,
-        only: Filter | None,
-    ) -> Hits: ...
-    def search_batch(
-        self,
-        vectors: npt.NDArray[Any],
-        k: int,
-        offset: int,
-        min_score: float | None,
-        include: _Include,
-        only: Filter | None,
-        threads: int,
-    ) -> BatchHits: ...
+    def search(self, vector: npt.NDArray[Any], wanted: _Wanted) -> Hits: ...
+    def search_batch(self, vectors: npt.NDArray[Any], wanted: _Wanted, threads: int) -> BatchHits: ...
     def flush(self) -> None: ...
     def compact(self) -> None: ...
-    def wait_idle(self) -> None: ...
+    def wait_indexed(self, settled: bool) -> None: ...
     def stats(self) -> dict[str, Any]: ...
 
 @final

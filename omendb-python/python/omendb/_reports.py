@@ -114,6 +114,14 @@ class CollectionStats:
     """Memory of the id index; 0 until the first read by id or write."""
     filter_columns_bytes: int = 0
     """Memory of the metadata columns that filters use; 0 until the first filter."""
+    indexed_rows: int = 0
+    """Rows in segments that have a graph."""
+    unindexed_rows: int = 0
+    """Rows in segments that are large enough for a graph and wait for one; searches scan them."""
+    settled_rows: int = 0
+    """Rows in segments whose graph is the careful one."""
+    graph_bytes: int = 0
+    """Memory of the graphs."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,10 @@ class Stats:
     fsync: Latency = Latency()
     flush: Latency = Latency()
     compaction: Latency = Latency()
+    index: Latency = Latency()
+    """Builds of graphs."""
+    index_progress: float = 0.0
+    """Share done of the graph that is being built, or of the last one: 0 to 1."""
 
 
 def check_report(raw: Mapping[str, Any]) -> CheckReport:
@@ -168,6 +180,6 @@ def stats(raw: Mapping[str, Any]) -> Stats:
     known = _known(Stats, raw)
     known["collections"] = tuple(collection_stats(each) for each in raw.get("collections", ()))
     known["damaged"] = tuple(raw.get("damaged", ()))
-    for name in ("write", "search", "fsync", "flush", "compaction"):
+    for name in ("write", "search", "fsync", "flush", "compaction", "index"):
         known[name] = Latency(**_known(Latency, raw.get(name, {})))
     return Stats(**known)
