@@ -109,7 +109,9 @@ fn vector_cases() -> Vec<Case> {
         write("NaN", "InvalidInput", &["vector 1", "bad", "NaN or infinity", "finite"], "main", move |c| {
             c.upsert(with(f32::NAN))
         }),
-        write("infinity", "InvalidInput", &["vector 1", "NaN or infinity"], "main", move |c| c.add(with(f32::INFINITY))),
+        write("infinity", "InvalidInput", &["vector 1", "NaN or infinity"], "main", move |c| {
+            c.add(with(f32::INFINITY))
+        }),
         write("minus infinity", "InvalidInput", &["vector 1", "finite"], "cosine", move |c| {
             c.upsert(with(f32::NEG_INFINITY))
         }),
@@ -198,14 +200,20 @@ fn record_cases() -> Vec<Case> {
         write("an update with a huge text", "LimitExceeded", &["16777217", "split"], "main", move |c| {
             c.update("old", Patch { text: Some(Some(huge.to_owned())), ..Patch::default() }).map(|()| 1)
         }),
-        write("an update with a number as metadata", "InvalidInput", &["object", "a number"], "main", update(|| Patch {
-            metadata: Some(json!(3)),
-            ..Patch::default()
-        })),
-        write("an update with deep metadata", "LimitExceeded", &["64"], "main", update(|| Patch {
-            metadata: Some(deep(65)),
-            ..Patch::default()
-        })),
+        write(
+            "an update with a number as metadata",
+            "InvalidInput",
+            &["object", "a number"],
+            "main",
+            update(|| Patch { metadata: Some(json!(3)), ..Patch::default() }),
+        ),
+        write(
+            "an update with deep metadata",
+            "LimitExceeded",
+            &["64"],
+            "main",
+            update(|| Patch { metadata: Some(deep(65)), ..Patch::default() }),
+        ),
     ]
 }
 
@@ -225,9 +233,13 @@ fn query_cases() -> Vec<Case> {
         search("a NaN as least score", "InvalidInput", &["min_score", "NaN"], one, || {
             SearchOptions::new(5).min_score(f32::NAN)
         }),
-        search("a short query", "InvalidInput", &["wrong dimension", "3", "have 4"], || vec![1.0; 3], || {
-            SearchOptions::new(5)
-        }),
+        search(
+            "a short query",
+            "InvalidInput",
+            &["wrong dimension", "3", "have 4"],
+            || vec![1.0; 3],
+            || SearchOptions::new(5),
+        ),
         search("an empty query", "InvalidInput", &["wrong dimension"], Vec::new, || SearchOptions::new(5)),
         search("a NaN query", "InvalidInput", &["NaN"], || vec![f32::NAN; 4], || SearchOptions::new(5)),
         search("a zero query", "InvalidInput", &["zero", "cosine"], || vec![0.0; 4], || SearchOptions::new(5)),

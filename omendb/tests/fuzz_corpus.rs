@@ -27,7 +27,12 @@ fn every_input_of_the_corpus_passes() {
             }
         }
     }
-    println!("fuzz corpus: {} inputs of {} targets, {} failed", counts.values().sum::<u32>(), TARGETS.len(), failed.len());
+    println!(
+        "fuzz corpus: {} inputs of {} targets, {} failed",
+        counts.values().sum::<u32>(),
+        TARGETS.len(),
+        failed.len()
+    );
     assert!(TARGETS.iter().all(|(name, _)| counts.contains_key(name)), "a target without a corpus: {counts:?}");
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
@@ -35,7 +40,8 @@ fn every_input_of_the_corpus_passes() {
 #[test]
 fn targets_survive_damaged_inputs() {
     for (name, target) in TARGETS {
-        let mut paths: Vec<_> = std::fs::read_dir(corpus().join(name)).expect("a corpus").flatten().map(|e| e.path()).collect();
+        let mut paths: Vec<_> =
+            std::fs::read_dir(corpus().join(name)).expect("a corpus").flatten().map(|e| e.path()).collect();
         paths.sort();
         for (i, path) in paths.iter().enumerate().take(20) {
             let input = std::fs::read(path).expect("a file");
@@ -71,7 +77,8 @@ fn databases() -> Vec<BTreeMap<String, Vec<u8>>> {
         let options = Options::new().background(false).seed(i as u64).log_cap(4096).memory_budget(16 << 20);
         let db = options.bulk_bytes(1 << 20).open_on(Arc::new(fs.clone())).expect("it opens");
         all.push(files(&fs));
-        let collection = db.create_collection("docs", Schema::new(2, metric).with_element(element)).expect("it is made");
+        let collection =
+            db.create_collection("docs", Schema::new(2, metric).with_element(element)).expect("it is made");
         let write = |first: u64, stamp: i8| {
             let vectors = match element {
                 Element::F32 => Vectors::F32(vec![f32::from(stamp), 1.0, 0.5, 2.0].into()),
@@ -133,7 +140,8 @@ fn write_seeds() {
         // The zeros behind a log's frames are of no use to a fuzzer.
         let trimmed = |name: &str, bytes: &[u8]| {
             let used = bytes.len() - bytes.iter().rev().take_while(|b| **b == 0).count();
-            bytes[..if name.ends_with(".log") { used.next_multiple_of(8).min(bytes.len()) } else { bytes.len() }].to_vec()
+            bytes[..if name.ends_with(".log") { used.next_multiple_of(8).min(bytes.len()) } else { bytes.len() }]
+                .to_vec()
         };
         let files: Vec<ImageFile> = files
             .iter()
@@ -159,7 +167,8 @@ fn write_seeds() {
             }
         }
     }
-    let rows: Vec<Option<serde_json::Value>> = METADATA.lines().skip(1).map(|line| serde_json::from_str(line).ok()).collect();
+    let rows: Vec<Option<serde_json::Value>> =
+        METADATA.lines().skip(1).map(|line| serde_json::from_str(line).ok()).collect();
     let mut builder = omendb::filter::ColumnsBuilder::new();
     rows.iter().for_each(|row| builder.push(row.as_ref()).expect("it is taken"));
     put("columns", "seed-0".into(), &behind(&[rows.len() as u8, 0], &builder.finish()));

@@ -205,7 +205,9 @@ fn reseal_segments(files: &mut [ImageFile], manifest: &mut Value) {
     let collections = manifest.get_mut("collections").and_then(Value::as_array_mut);
     let segments = collections.into_iter().flatten().filter_map(|c| c.get_mut("segments")?.as_array_mut()).flatten();
     for segment in segments {
-        let Some(id) = segment.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()) else { continue };
+        let Some(id) = segment.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()) else {
+            continue;
+        };
         if let Some(file) = files.iter_mut().find(|f| f.name == data_path(id))
             && let Some(hash) = reseal::segment(&mut file.bytes)
         {

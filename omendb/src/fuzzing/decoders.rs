@@ -182,7 +182,9 @@ pub fn tombstones(data: &[u8]) {
         Ok(dead) => {
             assert!(dead.len() == entry.rows && dead.iter().all(|row| row < rows), "only rows of the segment are dead");
             let storage = holding(SEGMENT_DIR, "segments/other", &[]);
-            let Ok(entry) = crate::segment::tombstones::write(&storage, 1, 2, &dead) else { panic!("memory takes a file") };
+            let Ok(entry) = crate::segment::tombstones::write(&storage, 1, 2, &dead) else {
+                panic!("memory takes a file")
+            };
             let segment =
                 SegmentEntry { id: 1, rows, seq: 0, bytes: 0, footer: String::new(), tombstones: Some(entry) };
             assert!(crate::segment::tombstones::read(&storage, &segment).is_ok_and(|again| again == dead));

@@ -11,7 +11,7 @@ use crate::memtable::{Block, Memtable};
 use crate::record::{BlobColumn, show_id};
 use crate::segment::decode_metadata;
 use crate::version::Version;
-use crate::wal::{FrameKind, LogWriter};
+use crate::wal::{FrameKind, LogWriter, SMALL_CHUNK};
 use crate::write::install::Bulk;
 use crate::write::payload::{encode_delete, encode_upsert};
 use parking_lot::{Condvar, Mutex};
@@ -175,7 +175,7 @@ impl Engine {
 
     fn log_frames(&self, state: &mut State, frames: &[(FrameKind, Vec<u8>)], deletes: bool) -> Result<()> {
         self.not_poisoned()?;
-        self.ensure_log(state)?;
+        self.ensure_log(state, deletes)?;
         let (first, durable) = (state.seq + 1, state.durable_seq);
         let Some(log) = state.log.as_mut() else {
             return Err(Error::Unusable("the log is not open".into()));
@@ -198,14 +198,20 @@ impl Engine {
         Ok(())
     }
 
-    fn ensure_log(&self, state: &mut State) -> Result<()> {
+    /// Opens the log if need be; for deletes on a full device one of the least size.
+    fn ensure_log(&self, state: &mut State, deletes: bool) -> Result<()> {
         if state.log.is_none() {
-            let key = crate::wal::LogKey { uuid: self.uuid, generation: state.next_generation };
-            // A failed attempt may leave its name behind; the number is not used again.
-            state.next_generation += 1;
+            let create = |state: &mut State, chunk| {
+                let key = crate::wal::LogKey { uuid: self.uuid, generation: state.next_generation };
+                // A failed attempt may leave its name behind; the number is not used again.
+                state.next_generation += 1;
+                LogWriter::create(&*self.storage, key, state.seq + 1, state.manifest.number, chunk)
+            };
             let chunk = self.options.log_chunk();
-            let log = LogWriter::create(&*self.storage, key, state.seq + 1, state.manifest.number, chunk)?;
-            state.log = Some(log);
+            state.log = Some(match create(state, chunk) {
+                Err(Error::DiskFull(_)) if deletes => create(state, chunk.min(SMALL_CHUNK))?.with_chunk(chunk),
+                other => other?,
+            });
         }
         Ok(())
     }

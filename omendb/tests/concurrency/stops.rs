@@ -96,7 +96,8 @@ fn no_read_waits_for_a_writer() {
                     match done.recv_timeout(Duration::from_secs(3)) {
                         Ok(what) => (last, reads) = (what, reads + 1),
                         Err(e) => {
-                            violations.push(format!("{name} stopped at {at}: the reader got no further than {last} ({e})"));
+                            violations
+                                .push(format!("{name} stopped at {at}: the reader got no further than {last} ({e})"));
                             break;
                         }
                     }
