@@ -33,6 +33,8 @@ pub const FILE_HEADER_BYTES: usize = 64;
 pub const FRAME_HEADER_BYTES: usize = 40;
 /// Space in the log that only deletes may use when the device is full.
 const DELETE_RESERVE: u64 = 64 << 10;
+/// What a log takes at a time on a device that has no room for more than deletes.
+pub(crate) const SMALL_CHUNK: u64 = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -131,17 +133,27 @@ impl LogWriter {
         if end + reserve <= self.prepared {
             return Ok(());
         }
-        let target = align_up(end, self.chunk) + reserve;
-        let zeros = vec![0u8; (target - self.prepared) as usize];
-        let grown = self.file.write_at(&zeros, self.prepared).and_then(|()| self.file.sync_data());
-        match grown {
-            Ok(()) => {
-                self.prepared = target;
+        match self.grow(align_up(end, self.chunk) + reserve) {
+            Ok(()) => Ok(()),
+            Err(_) if may_use_reserve && (end <= self.prepared || self.grow(align_up(end, SMALL_CHUNK)).is_ok()) => {
                 Ok(())
             }
-            Err(_) if may_use_reserve && end <= self.prepared => Ok(()),
             Err(e) => Err(Error::io("extend", log_path(self.key.generation), &e)),
         }
+    }
+
+    fn grow(&mut self, target: u64) -> std::io::Result<()> {
+        let zeros = vec![0u8; target.saturating_sub(self.prepared) as usize];
+        self.file.write_at(&zeros, self.prepared)?;
+        self.file.sync_data()?;
+        self.prepared = target;
+        Ok(())
+    }
+
+    /// Another amount to grow by from now on.
+    pub(crate) fn with_chunk(mut self, chunk: u64) -> Self {
+        self.chunk = chunk;
+        self
     }
 
     /// Bytes a frame of `payload` bytes takes.

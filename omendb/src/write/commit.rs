@@ -11,16 +11,13 @@ use crate::memtable::{Block, Memtable};
 use crate::record::{BlobColumn, show_id};
 use crate::segment::decode_metadata;
 use crate::version::Version;
-use crate::wal::{FrameKind, LogWriter};
+use crate::wal::{FrameKind, LogWriter, SMALL_CHUNK};
 use crate::write::install::Bulk;
 use crate::write::payload::{encode_delete, encode_upsert};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// How a log grows when the device is nearly full, bytes.
-const SMALL_LOG_CHUNK: u64 = 4 << 10;
 
 /// A validated change of one record; `None` keeps what is there.
 #[derive(Debug)]
@@ -178,7 +175,7 @@ impl Engine {
 
     fn log_frames(&self, state: &mut State, frames: &[(FrameKind, Vec<u8>)], deletes: bool) -> Result<()> {
         self.not_poisoned()?;
-        self.ensure_log(state)?;
+        self.ensure_log(state, deletes)?;
         let (first, durable) = (state.seq + 1, state.durable_seq);
         let Some(log) = state.log.as_mut() else {
             return Err(Error::Unusable("the log is not open".into()));
@@ -201,23 +198,24 @@ impl Engine {
         Ok(())
     }
 
-    fn ensure_log(&self, state: &mut State) -> Result<()> {
+    fn ensure_log(&self, state: &mut State, deletes: bool) -> Result<()> {
         if state.log.is_none() {
-            state.log = Some(self.new_log(state)?);
+            state.log = Some(self.new_log(state, deletes)?);
         }
         Ok(())
     }
 
-    /// A log for the commits from now on. On a device that is nearly full it starts small: deletes free space.
-    pub(crate) fn new_log(&self, state: &mut State) -> Result<LogWriter> {
+    /// A log for the commits from now on; where the device is nearly full, if `small_will_do`, one of the least size.
+    pub(crate) fn new_log(&self, state: &mut State, small_will_do: bool) -> Result<LogWriter> {
         let mut create = |chunk: u64| {
             let key = crate::wal::LogKey { uuid: self.uuid, generation: state.next_generation };
             // A failed attempt may leave its name behind; the number is not used again.
             state.next_generation += 1;
             LogWriter::create(&*self.storage, key, state.seq + 1, state.manifest.number, chunk)
         };
-        match create(self.options.log_chunk()) {
-            Err(Error::DiskFull(_)) => create(SMALL_LOG_CHUNK.min(self.options.log_chunk())),
+        let chunk = self.options.log_chunk();
+        match create(chunk) {
+            Err(Error::DiskFull(_)) if small_will_do => Ok(create(chunk.min(SMALL_CHUNK))?.with_chunk(chunk)),
             made => made,
         }
     }

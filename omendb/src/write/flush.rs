@@ -62,7 +62,7 @@ impl Engine {
         let mut log_start = state.next_generation;
         if let Some(log) = state.log.take() {
             // The next log first: once the segments are written a full device has no room for it, and deletes need one.
-            let fresh = match self.new_log(state) {
+            let fresh = match self.new_log(state, true) {
                 Ok(fresh) => fresh,
                 Err(e) => {
                     state.log = Some(log);

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// Whether the long run is asked for.
+/// Whether the long run was asked for.
 pub fn long_run() -> bool {
     std::env::var_os("OMENDB_LONG").is_some_and(|v| v == "1")
 }
