@@ -12,8 +12,11 @@ pub use database::{ImageFile, open, pack, unpack};
 pub use decoders::{log, manifest, payload, segment, tombstones};
 pub use queries::{columns, filter};
 
+/// A name and what runs one input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// The targets by name: what `fuzz/fuzz_targets` holds one program each for.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("log", log),
     ("manifest", manifest),
     ("segment", segment),
