@@ -267,6 +267,9 @@ fn maintain(db: &Database, groups: &Collection, board: &Board, seed: u64) -> Res
     Ok(())
 }
 
+/// What one thread does with its own handles.
+type Work = Box<dyn FnOnce(Database, Collection, Collection, &Board) -> Result<(), String> + Send>;
+
 /// How a round ends while everybody is busy.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
@@ -280,7 +283,7 @@ fn round(path: &Path, board: &Arc<Board>, durability: Durability, seed: u64, len
     let singles = db.collection("singles").expect("it was made");
     board.stop.store(false, Ordering::Relaxed);
     let mut threads = Vec::new();
-    let mut start = |work: Box<dyn FnOnce(Database, Collection, Collection, &Board) -> Result<(), String> + Send>| {
+    let mut start = |work: Work| {
         let (db, groups, singles, board) = (db.clone(), groups.clone(), singles.clone(), Arc::clone(board));
         threads.push(std::thread::spawn(move || {
             if let Err(what) = work(db, groups, singles, &board) {
