@@ -412,7 +412,7 @@ impl Collection {
         self.noted(self.engine().compact_fully(&self.state))
     }
 
-    /// Waits until background flushes and compactions have nothing left to do.
+    /// Waits until background flushes, compactions and first graphs have nothing left to do.
     pub fn wait_idle(&self) -> Result<()> {
         self.readable()?;
         if self.engine().options.read_only { Ok(()) } else { self.engine().wait_idle() }

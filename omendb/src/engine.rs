@@ -424,7 +424,8 @@ impl Engine {
         }
     }
 
-    /// Waits until the worker has nothing left to do; without a worker, does what there is.
+    /// Waits until the workers have nothing left to do but to replace graphs by better ones; without workers, does what
+    /// there is to compact.
     pub(crate) fn wait_idle(&self) -> Result<()> {
         if !self.has_worker() {
             while self.compact_once()? {}
@@ -434,7 +435,7 @@ impl Engine {
         work.last_bulk = None;
         work.compact = true;
         self.wake.notify_all();
-        while (work.flush || work.compact || work.running) && !work.stop {
+        while (work.flush || work.compact || work.running || work.index || work.indexing) && !work.stop {
             self.wake.wait(&mut work);
         }
         work.error.clone().map_or(Ok(()), Err)
