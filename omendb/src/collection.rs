@@ -109,6 +109,7 @@ impl Collection {
     fn write_bulk(&self, batch: &Batch<'_>, hashes: Vec<u64>, order: Vec<u32>, add: bool) -> Result<usize> {
         let engine = self.engine();
         engine.admit(0, batch.len() as u64)?;
+        engine.note_bulk();
         let vectors = batch.vectors.as_le_bytes();
         let source = BatchRows { batch, vectors: &vectors, hashes: &hashes, stride: self.state.schema.stride() };
         let selection = Selection { parts: vec![(&source, std::iter::once(0..source.rows()).collect())] };

@@ -22,7 +22,7 @@ pub(crate) const BUSY_SEGMENTS: usize = 64;
 /// With nothing else to do for this long, first graphs are replaced by careful ones.
 const SETTLE_AFTER: Duration = Duration::from_secs(2);
 /// A bulk write this recent counts as "keep coming".
-const BUSY: Duration = Duration::from_millis(150);
+const BUSY: Duration = Duration::from_millis(500);
 
 /// One collection of an open database.
 #[derive(Debug)]
@@ -393,6 +393,11 @@ impl Engine {
     fn request_flush(&self) {
         self.work.lock().flush = true;
         self.wake.notify_all();
+    }
+
+    /// A bulk write begins: merging and indexing would take the disk and the cores from it.
+    pub(crate) fn note_bulk(&self) {
+        self.work.lock().last_bulk = Some(Instant::now());
     }
 
     pub(crate) fn request_compaction(&self, after_bulk: bool) {

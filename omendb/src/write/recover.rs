@@ -30,6 +30,10 @@ pub(crate) fn open(storage: &dyn Storage, options: &Options) -> Result<Opened> {
     if !options.read_only && options.create {
         storage.create_dir("").map_err(|e| Error::io("create", storage.describe(), &e))?;
     }
+    if (options.read_only || !options.create) && Manifest::load(storage)?.is_none() {
+        // Before the lock, which would leave a file in somebody else's directory.
+        return Err(no_database(storage));
+    }
     let lock = take_lock(storage, options)?;
     let (manifest, uuid) = match Manifest::load(storage)? {
         Some(found) => found,
