@@ -11,11 +11,15 @@
 //! | 12 | 4 | number of nodes N, at least 1 |
 //! | 16 | 8 | length of the section |
 //! | 24 | 8 | 0 |
-//! | 32 | 32 N | nodes: parent u32, bytes of the name u32, offset of the name u64, offset of the part entries u64, number of parts u32, 0 u32 |
-//! | | | for each node its parts, then its part entries (kind u32, 0 u32, offset u64, length u64), each 8-aligned |
+//! | 32 | 32 N | the nodes |
+//! | | | for each node its parts, then its part entries, each 8-aligned |
 //! | | | the names, UTF-8 |
 //!
-//! Node 0 is the metadata itself and has no part. Nodes are sorted by parent, then name; a parent comes before its children.
+//! A node: its parent u32, bytes of its name u32, offset of its name u64, offset of its part entries u64, their number
+//! u32, 0 u32. A part entry: kind u32, 0 u32, offset u64, length u64.
+//!
+//! Node 0 is the metadata itself and has no part. Nodes are sorted by parent, then name; a parent comes before its
+//! children.
 //! Kinds of part: 1 rows where the path reaches anything, 2 null, 3 true, 4 false (roaring bitmaps of the portable
 //! format); 5 numbers, 6 texts outside of lists, 7 texts directly in lists (see [`values`](super::values)).
 
@@ -26,6 +30,7 @@ use super::values::{Checked, CodeRanges, Values, array, bitmap, u32_at, u64_at};
 use crate::error::{Error, Result};
 use crate::storage::Bytes;
 use roaring::RoaringBitmap;
+use std::ops::Range;
 use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"OMENCOL1";
@@ -122,7 +127,8 @@ impl Columns {
     /// `file` and `offset` (of the first byte in it) are for errors.
     ///
     /// # Errors
-    /// `Corrupt` if the tree of paths is not one, or for another number of rows. The values are checked as they are read.
+    /// `Corrupt` if the tree of paths is not one, or for another number of rows. The values are checked when they are
+    /// read.
     pub fn parse(bytes: Bytes, rows: u32, file: &str, offset: u64) -> Result<Columns> {
         let mut columns = Columns { bytes, rows, nodes: 0, file: file.into(), offset };
         columns.nodes = columns.check().map_err(|what| columns.damaged(what))?;
@@ -439,7 +445,7 @@ impl Found<'_> {
 /// What one lookup costs, in codes scanned.
 const LOOKUP_COST: u64 = 32;
 
-fn intersection(a: &CodeRanges, b: &CodeRanges) -> CodeRanges {
+fn intersection(a: &[Range<u32>], b: &[Range<u32>]) -> CodeRanges {
     let mut out = Vec::new();
     let (mut i, mut j) = (0, 0);
     while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {

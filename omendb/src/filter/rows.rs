@@ -202,7 +202,7 @@ impl Values<'_> {
 
     /// Looks up `rows` one by one, and keeps those that have one of these codes, or those that have none.
     /// `None` where a row's codes cannot be looked up.
-    pub fn retain(&self, ranges: &CodeRanges, keep: bool, rows: &RoaringBitmap) -> Option<RoaringBitmap> {
+    pub fn retain(&self, ranges: &[Range<u32>], keep: bool, rows: &RoaringBitmap) -> Option<RoaringBitmap> {
         if !self.dense {
             return None;
         }

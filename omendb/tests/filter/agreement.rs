@@ -284,7 +284,8 @@ fn small_mixed_segments() {
     assert!(pairs >= 400_000 && passed > pairs / 10 && passed < pairs * 9 / 10, "the filters decide");
 }
 
-/// Fields of every form the columns have: codes of one, two and four bytes, dense, sparse and in lists, dates in order and not.
+/// Fields of every form the columns have: codes of one, two and four bytes, dense, sparse and in lists, dates in order
+/// and not.
 fn wide_record(rng: &mut Rng, row: usize, rows: usize) -> Option<Value> {
     if rng.once_in(50) {
         return None;
