@@ -2,6 +2,7 @@
 
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
+use crate::index::file::{self, Owner};
 use crate::manifest::{LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, read_all};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
@@ -63,6 +64,12 @@ pub(crate) fn check(engine: &Engine, deep: bool) -> Result<CheckReport> {
             report.bytes += segment.bytes;
             if deep && report.note(opened.verify_all()).is_some() {
                 report.note(opened.check_structure(entry.hash_seed));
+                let owner =
+                    Owner { uuid: engine.uuid, segment: segment.id, rows: segment.rows, footer: &segment.footer };
+                if let Some(Some((graph, _))) = report.note(file::read(&*engine.storage, &owner)) {
+                    report.files += 1;
+                    report.bytes += graph.as_bytes().len() as u64;
+                }
             }
         }
     }
@@ -122,4 +129,3 @@ fn check_ids(collection: &CollectionState) -> Result<()> {
     }
     Ok(())
 }
-

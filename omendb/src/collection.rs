@@ -3,8 +3,10 @@
 use crate::database::Handle;
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::idmap::by_shard;
 use crate::ids::{Id, IdColumn, IdRef};
+use crate::index::file::Stage;
 use crate::memtable::{Block, hash_ids};
 use crate::metrics::CollectionStats;
 use crate::query::exec;
@@ -13,17 +15,21 @@ use crate::record::{
 };
 use crate::schema::{MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_TEXT_BYTES, Schema};
 use crate::segment::RowSource;
+use crate::segment::reader::Graph;
 use crate::segment::writer::Selection;
 use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
+use crate::write::index::MIN_ROWS;
 use crate::write::install::Bulk;
+use parking_lot::RwLockReadGuard;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A collection of records: id, vector, metadata, text. Cheap to clone; all clones and threads may use it at once.
 ///
-/// Reads see one consistent version of the collection and never wait for writes, flushes or compactions.
+/// A search or an iteration sees one consistent version of the collection and never waits for writes, flushes or
+/// compactions. Looking an id up may wait for the short change of the id index that ends each of them.
 #[derive(Debug, Clone)]
 pub struct Collection {
     pub(crate) handle: Arc<Handle>,
@@ -40,9 +46,12 @@ impl Collection {
         alive(&self.state)
     }
 
-    fn writable(&self) -> Result<()> {
+    /// Refuses what cannot be written; while the result lives, the handle does not close.
+    fn writable(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let active = self.engine().enter()?;
         self.engine().writable()?;
-        alive(&self.state)
+        alive(&self.state)?;
+        Ok(active)
     }
 
     /// Remembers damage for `stats` on its way to the caller.
@@ -77,7 +86,7 @@ impl Collection {
     }
 
     fn write(&self, mut batch: Batch<'_>, add: bool) -> Result<usize> {
-        self.writable()?;
+        let _active = self.writable()?;
         batch.validate(&self.state.schema)?;
         if batch.is_empty() {
             return Ok(0);
@@ -114,7 +123,7 @@ impl Collection {
     /// # Errors
     /// `NotFound` if the id is unknown; `InvalidInput` and `LimitExceeded` as for [`Collection::upsert`].
     pub fn update<'a>(&self, id: impl Into<IdRef<'a>>, patch: Patch<'_>) -> Result<()> {
-        self.writable()?;
+        let _active = self.writable()?;
         let id = id.into();
         id.validate()?;
         let change = self.validate_patch(id, patch)?;
@@ -159,7 +168,7 @@ impl Collection {
 
     /// Deletes records by id; returns how many existed. Works even when the device is full.
     pub fn delete<'a, I: Into<IdRef<'a>>>(&self, ids: impl IntoIterator<Item = I>) -> Result<usize> {
-        self.writable()?;
+        let _active = self.writable()?;
         let mut column = IdColumn::default();
         let mut seen = std::collections::HashSet::new();
         for id in ids {
@@ -180,10 +189,13 @@ impl Collection {
         if column.is_empty() {
             return Ok(0);
         }
-        let hashes = hash_ids(&column, self.state.hash_seed);
+        self.submit_delete(column, None)
+    }
+
+    fn submit_delete(&self, ids: IdColumn, filter: Option<Filter>) -> Result<usize> {
+        let hashes = hash_ids(&ids, self.state.hash_seed);
         let engine = self.engine();
-        let deleted =
-            engine.metrics.write.time(|| engine.submit(&self.state, Op::Delete { ids: column, hashes }));
+        let deleted = engine.metrics.write.time(|| engine.submit(&self.state, Op::Delete { ids, hashes, filter }));
         self.noted(deleted)
     }
 
@@ -238,18 +250,57 @@ impl Collection {
         Ok(self.state.version.load().live_rows())
     }
 
+    /// Number of records whose metadata passes a filter.
+    pub fn count_matching(&self, filter: &Filter) -> Result<u64> {
+        self.readable()?;
+        let version = self.state.version.load_full();
+        let counted = version.parts().map(|part| part.live_matching(filter).map(|rows| rows.len())).sum();
+        self.noted(counted)
+    }
+
+    /// Deletes the records whose metadata passes a filter, and still does when the deletion is committed; returns how
+    /// many. Records written meanwhile are left alone.
+    pub fn delete_matching(&self, filter: &Filter) -> Result<usize> {
+        let _active = self.writable()?;
+        let version = self.state.version.load_full();
+        let mut deleted = 0;
+        for part in version.parts() {
+            let rows: Vec<u32> = self.noted(part.live_matching(filter))?.into_iter().collect();
+            for rows in rows.chunks(DELETE_ROWS) {
+                let mut ids = IdColumn::default();
+                for row in rows {
+                    ids.bytes.extend_from_slice(self.noted(part.rows.id(*row))?);
+                    ids.ends.push(ids.bytes.len() as u32);
+                }
+                deleted += self.submit_delete(ids, Some(filter.clone()))?;
+            }
+        }
+        Ok(deleted)
+    }
+
     /// Every record of one consistent view, in storage order. Writes made meanwhile are not seen.
     pub fn iterate(&self) -> Result<Records> {
+        self.records(None)
+    }
+
+    /// As [`Collection::iterate`], the records whose metadata passes a filter.
+    pub fn iterate_matching(&self, filter: &Filter) -> Result<Records> {
+        self.records(Some(filter.clone()))
+    }
+
+    fn records(&self, filter: Option<Filter>) -> Result<Records> {
         self.readable()?;
         Ok(Records {
             collection: self.clone(),
             version: self.state.version.load_full(),
+            filter,
             part: 0,
             rows: Vec::new().into_iter(),
         })
     }
 
-    /// The nearest records to one vector, exactly.
+    /// The nearest records to one vector: exactly where segments have no graph yet or `recall` is 1, else with the
+    /// recall asked for.
     ///
     /// # Errors
     /// `InvalidInput` for a vector that does not fit the schema or `k = 0`; `LimitExceeded` for `k + offset` over
@@ -307,9 +358,11 @@ impl Collection {
         let done = std::thread::scope(|scope| {
             let helpers: Vec<_> = (1..threads.min(groups.len())).map(|_| scope.spawn(work)).collect();
             let mut done = vec![work()];
-            done.extend(helpers.into_iter().map(|h| {
-                h.join().unwrap_or_else(|_| Err(Error::Unusable("a search thread panicked".into())))
-            }));
+            done.extend(
+                helpers
+                    .into_iter()
+                    .map(|h| h.join().unwrap_or_else(|_| Err(Error::Unusable("a search thread panicked".into())))),
+            );
             done.into_iter().collect::<Result<Vec<_>>>()
         });
         let mut done: Vec<_> = self.noted(done)?.into_iter().flatten().collect();
@@ -332,6 +385,15 @@ impl Collection {
                 options.k, options.offset
             )));
         }
+        if !(0.5..=1.0).contains(&options.recall) {
+            return Err(Error::invalid(format!(
+                "recall = {} was given; it may be 0.5 to 1, where 1 is exact",
+                options.recall
+            )));
+        }
+        if options.ef.is_some_and(|ef| ef == 0 || ef > MAX_K) {
+            return Err(Error::invalid(format!("ef = {} was given; it may be 1 to {MAX_K}", options.ef.unwrap_or(0))));
+        }
         if options.min_score.is_some_and(f32::is_nan) {
             return Err(Error::invalid("min_score is NaN; give a number"));
         }
@@ -340,20 +402,28 @@ impl Collection {
 
     /// Moves everything written so far into segments; when it returns, it is durable there, in every mode.
     pub fn flush(&self) -> Result<()> {
-        self.writable()?;
+        let _active = self.writable()?;
         self.engine().flush()
     }
 
     /// Rewrites the collection so that nothing deleted or replaced is left in its files.
     pub fn compact(&self) -> Result<()> {
-        self.writable()?;
+        let _active = self.writable()?;
         self.noted(self.engine().compact_fully(&self.state))
     }
 
-    /// Waits until background flushes and compactions have nothing left to do.
+    /// Waits until background flushes, compactions and first graphs have nothing left to do.
     pub fn wait_idle(&self) -> Result<()> {
         self.readable()?;
         if self.engine().options.read_only { Ok(()) } else { self.engine().wait_idle() }
+    }
+
+    /// Flushes, and waits until every segment that wants a graph has one; with `settled`, the careful one.
+    /// Progress shows in the statistics.
+    pub fn wait_indexed(&self, settled: bool) -> Result<()> {
+        let _active = self.writable()?;
+        self.engine().flush()?;
+        self.engine().wait_indexed(settled)
     }
 
     /// What the collection holds.
@@ -362,12 +432,18 @@ impl Collection {
     }
 }
 
+/// Most records of one commit of a deletion by filter.
+const DELETE_ROWS: usize = 100_000;
 /// Most queries that share one pass over the data.
 const BATCH_QUERIES: usize = 16;
 
 pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
     let version = state.version.load();
     let memtables = &version.memtables;
+    let graphs = |which: &dyn Fn(&Graph) -> bool| -> u64 {
+        let with = version.segments.iter().filter(|v| v.segment.graph().is_some_and(|g| which(&g)));
+        with.map(|v| u64::from(v.segment.rows())).sum()
+    };
     CollectionStats {
         name: state.name.clone(),
         dim: state.schema.dim,
@@ -376,6 +452,16 @@ pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
         records: version.live_rows(),
         deleted: version.segments.iter().map(|v| v.dead.len()).sum(),
         segments: version.segments.len() as u64,
+        indexed_rows: graphs(&|_| true),
+        unindexed_rows: version
+            .segments
+            .iter()
+            .filter(|v| v.segment.graph().is_none() && v.segment.rows() >= MIN_ROWS)
+            .map(|v| u64::from(v.segment.rows()))
+            .sum(),
+        settled_rows: graphs(&|g| g.stage == Stage::Settled),
+        graph_bytes: version.segments.iter().filter_map(|v| v.segment.graph()).map(|g| g.bytes).sum(),
+        filter_columns_bytes: version.segments.iter().map(|v| v.segment.columns_memory()).sum(),
         memtable_records: memtables.iter().map(|m| u64::from(m.rows()) - m.dead.len()).sum(),
         memtable_bytes: version.memtable_bytes(),
         id_index_bytes: state.id_memory.load(Ordering::Relaxed),
@@ -403,9 +489,10 @@ fn refuse_duplicates(ids: &IdColumn, hashes: &[u64]) -> Result<Vec<u32>> {
                 continue;
             }
             let same = |row: &&u32| hashes[**row as usize] == hashes[pair[0] as usize];
-            let duplicate = rows[i + 1..].iter().take_while(same).find(|row| {
-                ids.encoded(**row as usize) == ids.encoded(pair[0] as usize)
-            });
+            let duplicate = rows[i + 1..]
+                .iter()
+                .take_while(same)
+                .find(|row| ids.encoded(**row as usize) == ids.encoded(pair[0] as usize));
             if let Some(other) = duplicate {
                 let (a, b) = (pair[0].min(*other), pair[0].max(*other));
                 return Err(Error::invalid(format!(
@@ -459,6 +546,7 @@ impl RowSource for BatchRows<'_> {
 pub struct Records {
     collection: Collection,
     version: Arc<Version>,
+    filter: Option<Filter>,
     part: usize,
     rows: std::vec::IntoIter<u32>,
 }
@@ -487,8 +575,15 @@ impl Iterator for Records {
                 return Some(self.collection.noted(record));
             }
             let part = self.version.parts().nth(self.part)?;
-            self.rows = part.live_runs().into_iter().flatten().collect::<Vec<_>>().into_iter();
+            let rows = match &self.filter {
+                None => Ok(part.live_runs().into_iter().flatten().collect()),
+                Some(filter) => part.live_matching(filter).map(|rows| rows.into_iter().collect::<Vec<_>>()),
+            };
             self.part = self.part.saturating_add(1);
+            match self.collection.noted(rows) {
+                Ok(rows) => self.rows = rows.into_iter(),
+                Err(e) => return Some(Err(e)),
+            }
         }
     }
 }

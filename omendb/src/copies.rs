@@ -1,7 +1,8 @@
 //! Backup, verification of a backup, and restore.
 //!
 //! A backup is a database directory and a file `BACKUP`, written last: JSON with the length and XXH3-128 of every
-//! file, and a hash of that list. It can be opened; to work on, restore it, since changing it ends its being verifiable.
+//! file, and a hash of that list. It can be opened; to work on, restore it, since changing it ends its being
+//! verifiable.
 
 use crate::check::{CheckReport, check};
 use crate::checksum::xxh3_128;

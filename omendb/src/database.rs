@@ -27,7 +27,7 @@ pub enum Durability {
     #[default]
     Commit,
     /// When the operating system has it: it survives the death of the process at once, and a power cut after at most
-    /// this long.
+    /// this long and one sync. With [`Options::background`] off, as `Manual`.
     Interval(Duration),
     /// When the operating system has it: it survives a power cut after the next `flush`.
     Manual,
@@ -248,6 +248,7 @@ impl Database {
     /// `AlreadyExists`; `InvalidInput` for a bad name or schema.
     pub fn create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
         let engine = self.engine();
+        let _active = engine.enter()?;
         engine.writable()?;
         validate_name(name)?;
         schema.validate()?;
@@ -316,6 +317,7 @@ impl Database {
     /// `NotFound`.
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         let engine = self.engine();
+        let _active = engine.enter()?;
         engine.writable()?;
         let collection = self.collection(name)?.state;
         let _turn = engine.maintenance.lock();
@@ -341,6 +343,7 @@ impl Database {
     /// # Errors
     /// `DiskFull`, `Io`; what was acknowledged stays in the log.
     pub fn flush(&self) -> Result<()> {
+        let _active = self.engine().enter()?;
         self.engine().writable()?;
         self.engine().flush()
     }
@@ -366,7 +369,7 @@ impl Database {
     /// # Errors
     /// Of the operating system.
     pub fn check(&self, deep: bool) -> Result<CheckReport> {
-        self.engine().usable()?;
+        let _active = self.engine().enter()?;
         crate::check::check(self.engine(), deep)
     }
 
@@ -375,7 +378,7 @@ impl Database {
     /// # Errors
     /// `AlreadyExists` if there is something at the destination; `Corrupt` if the source is damaged; `DiskFull`, `Io`.
     pub fn backup(&self, destination: impl AsRef<Path>) -> Result<BackupReport> {
-        self.engine().usable()?;
+        let _active = self.engine().enter()?;
         crate::copies::backup(self.engine(), destination.as_ref())
     }
 
@@ -388,7 +391,7 @@ impl Database {
             records: collections.iter().map(|c| c.records).sum(),
             collections,
             log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
-            memory_used: engine.memtable_bytes() + engine.id_memory(),
+            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory(),
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
@@ -397,6 +400,8 @@ impl Database {
             fsync: engine.metrics.fsync.latency(),
             flush: engine.metrics.flush.latency(),
             compaction: engine.metrics.compaction.latency(),
+            index: engine.metrics.index.latency(),
+            index_progress: engine.metrics.index_progress(),
             ..Stats::default()
         };
         for dir in ["", SEGMENT_DIR, LOG_DIR] {

@@ -18,7 +18,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// While bulk writes keep coming, compaction waits until there are this many segments.
-const BUSY_SEGMENTS: usize = 64;
+pub(crate) const BUSY_SEGMENTS: usize = 64;
+/// With nothing else to do for this long, first graphs are replaced by careful ones.
+const SETTLE_AFTER: Duration = Duration::from_secs(2);
 /// A bulk write this recent counts as "keep coming".
 const BUSY: Duration = Duration::from_millis(150);
 
@@ -125,6 +127,12 @@ struct Work {
     /// Rounds of work finished.
     rounds: u64,
     error: Option<Error>,
+    index: bool,
+    indexing: bool,
+    /// Somebody waits for the careful graphs.
+    settle: bool,
+    /// Nothing is left to index until something changes.
+    settled: bool,
     last_bulk: Option<Instant>,
 }
 
@@ -149,11 +157,18 @@ pub(crate) struct Engine {
     damaged: Mutex<Vec<String>>,
     pid: u32,
     closed: AtomicBool,
+    /// Held shared by every call that uses the files beyond one version; `close` waits for them.
+    active: RwLock<()>,
     poison: OnceLock<String>,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
+    /// Ends the build of a graph early.
+    pub(crate) cancel: AtomicBool,
     work: Mutex<Work>,
     wake: Condvar,
-    worker: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// How many background threads there are: none, the worker that flushes and compacts, or also the indexer.
+    threads: AtomicU32,
+    /// All of them, the syncer of `Durability::Interval` included, for `close` to wait for.
+    workers: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 /// What recovery hands over.
@@ -186,23 +201,49 @@ impl Engine {
             damaged: Mutex::new(opened.damaged),
             pid: std::process::id(),
             closed: AtomicBool::new(false),
+            active: RwLock::new(()),
             poison: OnceLock::new(),
             lock: Mutex::new(Some(opened.lock)),
+            cancel: AtomicBool::new(false),
             work: Mutex::new(Work::default()),
             wake: Condvar::new(),
-            worker: Mutex::new(None),
+            threads: AtomicU32::new(0),
+            workers: Mutex::new(Vec::new()),
             options,
         });
         if engine.options.background && !engine.options.read_only {
-            let shared = Arc::clone(&engine);
-            // Without a thread the same work is done inside the calls that need it.
-            let spawned = std::thread::Builder::new().name("omendb-worker".into()).spawn(move || shared.run_worker());
-            *engine.worker.lock() = spawned.ok();
+            // Without threads the same work is done inside the calls that need it.
+            if engine.spawn("omendb-worker", Engine::run_worker) {
+                engine.threads.store(1, Ordering::Relaxed);
+                if engine.spawn("omendb-indexer", Engine::run_indexer) {
+                    engine.threads.store(2, Ordering::Relaxed);
+                    engine.work.lock().index = true;
+                    engine.wake.notify_all();
+                }
+            }
+            if matches!(engine.options.durability, Durability::Interval(_)) {
+                engine.spawn("omendb-syncer", Engine::run_syncer);
+            }
             if engine.over_flush_threshold() {
                 engine.request_flush();
             }
         }
         engine
+    }
+
+    /// Starts a background thread; whether that worked.
+    fn spawn(self: &Arc<Self>, name: &str, run: fn(&Engine)) -> bool {
+        let shared = Arc::clone(self);
+        match std::thread::Builder::new().name(name.into()).spawn(move || run(&shared)) {
+            Ok(worker) => {
+                self.workers.lock().push(worker);
+                true
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, name, "no thread for background work");
+                false
+            }
+        }
     }
 
     /// Refuses every call on a closed or forked handle.
@@ -220,6 +261,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses every call on a closed or forked handle; while the result lives, the handle does not close.
+    pub(crate) fn enter(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        // In a forked child the lock may be held by a thread that is not there.
+        self.usable()?;
+        let active = self.active.read_recursive();
+        self.usable()?;
+        Ok(active)
+    }
+
     /// Refuses writes on a handle that cannot write.
     pub(crate) fn writable(&self) -> Result<()> {
         self.usable()?;
@@ -232,7 +282,8 @@ impl Engine {
     pub(crate) fn not_poisoned(&self) -> Result<()> {
         match self.poison.get() {
             Some(why) => Err(Error::Unusable(format!(
-                "an earlier write could not be made durable ({why}): close the database and open it again to see what is stored"
+                "an earlier write could not be made durable ({why}): close the database and open it again to see what \
+                    is stored"
             ))),
             None => Ok(()),
         }
@@ -297,7 +348,8 @@ impl Engine {
         let ids = self.id_memory() + rows * 20;
         if ids > self.memory_budget / 4 * 3 {
             return Err(Error::LimitExceeded(format!(
-                "the id index would need {ids} bytes of a memory budget of {} bytes: raise the budget or split the data over several databases",
+                "the id index would need {ids} bytes of a memory budget of {} bytes: raise the budget or split the \
+                    data over several databases",
                 self.memory_budget
             )));
         }
@@ -308,9 +360,12 @@ impl Engine {
                 return Ok(());
             }
             self.flush_and_wait()?;
+            // A close ends the waiting, too.
+            self.usable()?;
         }
         Err(Error::LimitExceeded(format!(
-            "a write of {bytes} bytes does not fit into a log of {} bytes and a memory budget of {} bytes: write smaller batches or raise them",
+            "a write of {bytes} bytes does not fit into a log of {} bytes and a memory budget of {} bytes: write \
+                smaller batches or raise them",
             self.options.log_cap, self.memory_budget
         )))
     }
@@ -328,7 +383,11 @@ impl Engine {
     }
 
     fn has_worker(&self) -> bool {
-        self.options.background && self.worker.lock().is_some()
+        self.threads.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn has_indexer(&self) -> bool {
+        self.threads.load(Ordering::Relaxed) > 1
     }
 
     fn request_flush(&self) {
@@ -339,6 +398,8 @@ impl Engine {
     pub(crate) fn request_compaction(&self, after_bulk: bool) {
         let mut work = self.work.lock();
         work.compact = true;
+        work.index = true;
+        work.settled = false;
         if after_bulk {
             work.last_bulk = Some(Instant::now());
         }
@@ -363,7 +424,8 @@ impl Engine {
         }
     }
 
-    /// Waits until the worker has nothing left to do; without a worker, does what there is.
+    /// Waits until the workers have nothing left to do but to replace graphs by better ones; without workers, does what
+    /// there is to compact.
     pub(crate) fn wait_idle(&self) -> Result<()> {
         if !self.has_worker() {
             while self.compact_once()? {}
@@ -373,21 +435,34 @@ impl Engine {
         work.last_bulk = None;
         work.compact = true;
         self.wake.notify_all();
-        while (work.flush || work.compact || work.running) && !work.stop {
+        while (work.flush || work.compact || work.running || work.index || work.indexing) && !work.stop {
             self.wake.wait(&mut work);
         }
         work.error.clone().map_or(Ok(()), Err)
     }
 
+    /// Keeps the promise of `Durability::Interval`, whatever else goes on.
+    fn run_syncer(&self) {
+        let Durability::Interval(every) = self.options.durability else { return };
+        loop {
+            let mut work = self.work.lock();
+            let deadline = Instant::now() + every.max(Duration::from_millis(1));
+            while !work.stop && !self.wake.wait_until(&mut work, deadline).timed_out() {}
+            if work.stop {
+                return;
+            }
+            drop(work);
+            if let Err(e) = self.sync_log() {
+                self.work.lock().error = Some(e);
+            }
+        }
+    }
+
     fn run_worker(&self) {
-        let tick = match self.options.durability {
-            Durability::Interval(every) => every.max(Duration::from_millis(1)),
-            _ => Duration::from_secs(3600),
-        };
         loop {
             let mut work = self.work.lock();
             if !(work.flush || work.compact || work.stop) {
-                self.wake.wait_for(&mut work, tick);
+                self.wake.wait(&mut work);
             }
             if work.stop {
                 return;
@@ -397,10 +472,7 @@ impl Engine {
             work.running = true;
             drop(work);
             let mut result = Ok(());
-            if matches!(self.options.durability, Durability::Interval(_)) {
-                result = self.sync_log();
-            }
-            if flush && result.is_ok() {
+            if flush {
                 result = self.flush();
             }
             let mut compact_again = false;
@@ -431,6 +503,82 @@ impl Engine {
         }
     }
 
+    /// Waits until every segment that wants a graph has one; without a worker, builds them.
+    pub(crate) fn wait_indexed(&self, settled: bool) -> Result<()> {
+        if !self.has_indexer() {
+            while self.index_once(settled)? {}
+            return self.write_graphs();
+        }
+        let mut work = self.work.lock();
+        work.last_bulk = None;
+        (work.index, work.settle) = (true, work.settle || settled);
+        self.wake.notify_all();
+        let busy = |w: &Work| w.flush || w.compact || w.running || w.index || w.indexing || (settled && w.settle);
+        while busy(&work) && !work.stop {
+            self.wake.wait(&mut work);
+        }
+        work.error.clone().map_or(Ok(()), Err)
+    }
+
+    fn run_indexer(&self) {
+        let mut quiet_since = Instant::now();
+        loop {
+            let mut work = self.work.lock();
+            if !(work.index || work.settle || work.stop) {
+                self.wake.wait_for(&mut work, SETTLE_AFTER);
+            }
+            if work.stop {
+                drop(work);
+                // A graph took far longer to make than it takes to write.
+                self.write_graphs_or_log();
+                return;
+            }
+            let busy = work.last_bulk.is_some_and(|at| at.elapsed() < BUSY);
+            // Merging and flushing come first: they decide which segments there are to index.
+            if busy || work.flush || work.compact || work.running {
+                quiet_since = Instant::now();
+                self.wake.wait_for(&mut work, BUSY / 3);
+                continue;
+            }
+            let idle = !work.settled && quiet_since.elapsed() >= SETTLE_AFTER;
+            let (asked, settle) = (work.index, work.settle || idle);
+            if !asked && !settle {
+                continue;
+            }
+            (work.index, work.indexing) = (false, true);
+            drop(work);
+            let result = self.index_once(settle);
+            let mut work = self.work.lock();
+            work.indexing = false;
+            match result {
+                Ok(true) => {
+                    work.index = true;
+                    work.error = None;
+                }
+                Ok(false) if settle => (work.settle, work.settled) = (false, !work.index),
+                Ok(false) => {}
+                Err(e) => {
+                    tracing::error!(error = %e, "indexing failed");
+                    (work.settle, work.settled) = (false, true);
+                    work.error = Some(e);
+                }
+            }
+            let idle = !work.index;
+            self.wake.notify_all();
+            drop(work);
+            if idle {
+                self.write_graphs_or_log();
+            }
+        }
+    }
+
+    fn write_graphs_or_log(&self) {
+        if let Err(e) = self.write_graphs() {
+            tracing::error!(error = %e, "the file of an index could not be written");
+            self.work.lock().error = Some(e);
+        }
+    }
+
     fn most_segments(&self) -> usize {
         self.collections.load().values().map(|c| c.version.load().segments.len()).max().unwrap_or(0)
     }
@@ -445,14 +593,16 @@ impl Engine {
             return Ok(());
         }
         self.work.lock().stop = true;
+        self.cancel.store(true, Ordering::Release);
         self.wake.notify_all();
-        let worker = self.worker.lock().take();
-        if let Some(worker) = worker
-            && worker.thread().id() != std::thread::current().id()
-            && worker.join().is_err()
-        {
-            tracing::error!("the background worker panicked");
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for worker in workers {
+            if worker.thread().id() != std::thread::current().id() && worker.join().is_err() {
+                tracing::error!("a background worker panicked");
+            }
         }
+        // Once the lock is free another process may own the files, so no call may be at work on them.
+        let _none_active = self.active.write();
         let sealed = self.seal_log();
         *self.lock.lock() = None;
         sealed
@@ -467,7 +617,13 @@ impl Engine {
         self.sync_log_in(&mut state)?;
         let Some(log) = state.log.take() else { return Ok(()) };
         let next = state.seq + 1;
-        log.seal(next).map(|_| ()).map_err(|e| self.poison(&format!("the log could not be sealed: {e}")))
+        log.seal(next).map_err(|e| self.poison(&format!("the log could not be sealed: {e}")))?;
+        // From now on the manifest knows how far the log goes: a log that is cut short or missing will be noticed.
+        let next = self.next_manifest(&state);
+        if let Err(e) = self.commit_manifest(&mut state, next) {
+            tracing::warn!(error = %e, "the log's end is not in the manifest");
+        }
+        Ok(())
     }
 
     /// Makes every applied frame durable.
@@ -496,8 +652,7 @@ fn default_memory_budget() -> u64 {
         let line = info.lines().find(|l| l.starts_with("MemTotal:"))?;
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
     });
-    let group =
-        number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let group = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     let total = machine.unwrap_or(4 << 30).min(group.unwrap_or(u64::MAX));
     (total / 4).max(256 << 20)
 }

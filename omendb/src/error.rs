@@ -22,7 +22,10 @@ pub enum Error {
     #[error("locked: {0}")]
     Locked(String),
     /// Bytes on disk are not what was written. The data named here cannot be trusted; the rest can.
-    #[error("corrupt data in {file} at byte {offset}: {what}; the rest of the database stays readable with `degraded` open, and `salvage` copies what is whole into a new database")]
+    #[error(
+        "corrupt data in {file} at byte {offset}: {what}; the rest of the database stays readable with `degraded` \
+            open, and `salvage` copies what is whole into a new database"
+    )]
     Corrupt {
         /// The damaged file, relative to the database's directory.
         file: String,
@@ -38,7 +41,10 @@ pub enum Error {
     #[error("no space left on the device: {0}; reads and deletes still work, free some space and try again")]
     DiskFull(String),
     /// A write's outcome is unknown: the operating system failed to make it durable. It is never retried.
-    #[error("write outcome unknown: {0}; this handle accepts no more writes: close it and open the database again to see what is stored")]
+    #[error(
+        "write outcome unknown: {0}; this handle accepts no more writes: close it and open the database again to see \
+            what is stored"
+    )]
     Indeterminate(String),
     /// The handle cannot do this: it is closed, read-only, or was inherited through a fork.
     #[error("unusable handle: {0}")]

@@ -50,7 +50,9 @@ impl IdRef<'_> {
     /// Refuses empty and overlong ids.
     pub fn validate(self) -> Result<()> {
         match self {
-            IdRef::Str("") => Err(Error::invalid("an empty id was given; an id is a string of 1 to 512 bytes or a u64")),
+            IdRef::Str("") => {
+                Err(Error::invalid("an empty id was given; an id is a string of 1 to 512 bytes or a u64"))
+            }
             IdRef::Str(s) if s.len() > MAX_ID_BYTES => Err(Error::LimitExceeded(format!(
                 "an id of {} bytes was given (it starts {:?}); the limit is {MAX_ID_BYTES} bytes: shorten or hash it",
                 s.len(),

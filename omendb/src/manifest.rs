@@ -17,6 +17,7 @@
 use crate::checksum::xxh3_128;
 use crate::codec::Reader;
 use crate::error::{Error, Result};
+use crate::idmap::MEMTABLE;
 use crate::schema::Schema;
 use crate::storage::{OpenMode, Storage};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub const FORMAT_MINOR: u16 = 0;
 /// Feature bits that a reader must know; none exist yet.
 const KNOWN_FEATURES: u32 = 0;
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+/// Commits, manifests and log generations are numbered below this, so that counting on never overflows.
+pub(crate) const MAX_NUMBER: u64 = 1 << 62;
 
 /// What the database consists of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,7 +118,15 @@ pub(crate) fn hex(hash: u128) -> String {
 
 impl Manifest {
     pub(crate) fn new() -> Self {
-        Manifest { number: 0, seq: 0, flushed: 0, log_start: 1, next_segment: 1, next_collection: 1, collections: Vec::new() }
+        Manifest {
+            number: 0,
+            seq: 0,
+            flushed: 0,
+            log_start: 1,
+            next_segment: 1,
+            next_collection: 1,
+            collections: Vec::new(),
+        }
     }
 
     fn encode(&self, uuid: &[u8; 16]) -> Result<Vec<u8>> {
@@ -155,7 +166,8 @@ impl Manifest {
         }
         if major != FORMAT_MAJOR || features & !KNOWN_FEATURES != 0 {
             return Err(Error::Unsupported(format!(
-                "{path} has format version {major} and feature bits {features:#x}; this version reads version {FORMAT_MAJOR} and bits {KNOWN_FEATURES:#x}: open it with a newer release"
+                "{path} has format version {major} and feature bits {features:#x}; this version reads version \
+                    {FORMAT_MAJOR} and bits {KNOWN_FEATURES:#x}: open it with a newer release"
             )));
         }
         let manifest: Manifest =
@@ -170,6 +182,9 @@ impl Manifest {
     /// The relations that later code relies on.
     fn check(&self, path: &str) -> Result<()> {
         let bad = |what: String| Err(Error::corrupt(path, HEADER_BYTES as u64, what));
+        if self.number.max(self.seq).max(self.log_start) >= MAX_NUMBER || self.next_segment > MEMTABLE {
+            return bad("a number is beyond what counting can have reached".into());
+        }
         if self.flushed > self.seq {
             return bad(format!("flushed {} is beyond seq {}", self.flushed, self.seq));
         }
@@ -177,7 +192,11 @@ impl Manifest {
         let mut ids = std::collections::HashSet::new();
         let mut segments = std::collections::HashSet::new();
         for c in &self.collections {
-            if !names.insert(&c.name) || !ids.insert(c.id) || c.id >= self.next_collection || c.schema.validate().is_err() {
+            if !names.insert(&c.name)
+                || !ids.insert(c.id)
+                || c.id >= self.next_collection
+                || c.schema.validate().is_err()
+            {
                 return bad(format!("collection {:?} is described inconsistently", c.name));
             }
             for s in &c.segments {
@@ -247,7 +266,7 @@ pub(crate) fn read_all(storage: &dyn Storage, path: &str) -> Result<Vec<u8>> {
 
 /// The number of a manifest's file name.
 pub(crate) fn parse_number(name: &str) -> Option<u64> {
-    name.strip_prefix("MANIFEST-")?.parse().ok()
+    name.strip_prefix("MANIFEST-")?.parse().ok().filter(|n| *n < MAX_NUMBER)
 }
 
 fn has_files(storage: &dyn Storage, dir: &str) -> Result<bool> {

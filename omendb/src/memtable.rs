@@ -171,7 +171,8 @@ impl Memtable {
     pub(crate) fn push(&mut self, block: Block) {
         let mut block = Arc::new(block);
         while let Some(last) = self.blocks.last() {
-            let small = last.len() + block.len() <= MERGE_ROWS && last.vectors.len() + block.vectors.len() <= MERGE_BYTES;
+            let small =
+                last.len() + block.len() <= MERGE_ROWS && last.vectors.len() + block.vectors.len() <= MERGE_BYTES;
             if !small || last.len() > block.len() {
                 break;
             }

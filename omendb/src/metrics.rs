@@ -79,6 +79,19 @@ pub(crate) struct Metrics {
     pub(crate) fsync: Histogram,
     pub(crate) flush: Histogram,
     pub(crate) compaction: Histogram,
+    pub(crate) index: Histogram,
+    /// Share of the graph that is being built, in thousandths.
+    index_progress: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn set_index_progress(&self, share: f32) {
+        self.index_progress.store((share * 1000.0) as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn index_progress(&self) -> f32 {
+        self.index_progress.load(Ordering::Relaxed) as f32 / 1000.0
+    }
 }
 
 /// Latency of one operation since the handle opened. Quantiles are right within 9 %.
@@ -111,12 +124,22 @@ pub struct CollectionStats {
     pub deleted: u64,
     /// Sealed segments.
     pub segments: u64,
+    /// Rows in segments that have a graph.
+    pub indexed_rows: u64,
+    /// Rows in segments that are large enough for a graph and wait for one; they are scanned.
+    pub unindexed_rows: u64,
+    /// Rows in segments whose graph is the careful one.
+    pub settled_rows: u64,
+    /// Memory of the graphs, bytes.
+    pub graph_bytes: u64,
     /// Live records that are in the log and in memory, not in a segment yet.
     pub memtable_records: u64,
     /// Memory of those records, bytes.
     pub memtable_bytes: u64,
     /// Memory of the id index, bytes; 0 until the first `get` or write.
     pub id_index_bytes: u64,
+    /// Memory of the metadata columns that filters use, bytes; 0 until the first filter.
+    pub filter_columns_bytes: u64,
 }
 
 /// What a database holds and how it has been doing since this handle opened.
@@ -160,6 +183,10 @@ pub struct Stats {
     pub flush: Latency,
     /// Compactions.
     pub compaction: Latency,
+    /// Builds of graphs.
+    pub index: Latency,
+    /// Share done of the graph that is being built, or of the last one: 0 to 1.
+    pub index_progress: f32,
 }
 
 impl Stats {
@@ -179,6 +206,8 @@ impl Stats {
         gauge("records", "Live records.", &by_collection(&|c| c.records));
         gauge("deleted_rows", "Rows that wait for compaction.", &by_collection(&|c| c.deleted));
         gauge("segments", "Sealed segments.", &by_collection(&|c| c.segments));
+        gauge("indexed_rows", "Rows in segments with a graph.", &by_collection(&|c| c.indexed_rows));
+        gauge("unindexed_rows", "Rows that wait for a graph.", &by_collection(&|c| c.unindexed_rows));
         gauge("memtable_records", "Records not in a segment yet.", &by_collection(&|c| c.memtable_records));
         let kinds = [
             ("log", self.bytes_log),
@@ -194,13 +223,15 @@ impl Stats {
         gauge("memory_used_bytes", "Memory of memtables and id indexes.", &[(String::new(), self.memory_used as f64)]);
         gauge("memory_budget_bytes", "Budget for it.", &[(String::new(), self.memory_budget as f64)]);
         gauge("damaged_files", "Files seen to be damaged.", &[(String::new(), self.damaged.len() as f64)]);
-        let _ = writeln!(out, "# HELP omendb_latency_seconds Latency by operation.\n# TYPE omendb_latency_seconds summary");
+        let _ =
+            writeln!(out, "# HELP omendb_latency_seconds Latency by operation.\n# TYPE omendb_latency_seconds summary");
         let operations = [
             ("write", &self.write),
             ("search", &self.search),
             ("fsync", &self.fsync),
             ("flush", &self.flush),
             ("compaction", &self.compaction),
+            ("index", &self.index),
         ];
         for (name, latency) in operations {
             for (quantile, us) in [("0.5", latency.p50_us), ("0.99", latency.p99_us), ("1", latency.max_us)] {

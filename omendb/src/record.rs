@@ -1,6 +1,7 @@
 //! What goes in and what comes out: vectors, batches, records, hits.
 
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::ids::{Id, IdColumn, IdRef};
 use crate::schema::{
     Element, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES, Metric, Schema,
@@ -246,7 +247,11 @@ impl<'a> Batch<'a> {
     /// Bytes of the batch, all columns.
     pub fn byte_len(&self) -> usize {
         let blob = |c: &Option<BlobColumn>| c.as_ref().map_or(0, |c| c.bytes.len() + c.ends.len() * 8);
-        self.ids.bytes.len() + self.ids.ends.len() * 4 + self.vectors.as_le_bytes().len() + blob(&self.metadata) + blob(&self.text)
+        self.ids.bytes.len()
+            + self.ids.ends.len() * 4
+            + self.vectors.as_le_bytes().len()
+            + blob(&self.metadata)
+            + blob(&self.text)
     }
 
     /// Refuses what the schema or a limit does not allow, and turns the vectors into the stored element type.
@@ -254,7 +259,9 @@ impl<'a> Batch<'a> {
     pub(crate) fn validate(&mut self, schema: &Schema) -> Result<()> {
         let rows = self.ids.len();
         if rows > MAX_BATCH_ROWS {
-            return Err(Error::LimitExceeded(format!("a batch of {rows} records was given; the limit is {MAX_BATCH_ROWS}: split it")));
+            return Err(Error::LimitExceeded(format!(
+                "a batch of {rows} records was given; the limit is {MAX_BATCH_ROWS}: split it"
+            )));
         }
         if self.byte_len() > MAX_BATCH_BYTES {
             return Err(Error::LimitExceeded(format!(
@@ -269,15 +276,20 @@ impl<'a> Batch<'a> {
             if let Some(column) = column
                 && column.len() != rows
             {
-                return Err(Error::invalid(format!("{} ids but {} rows of {name} were given; one a record is expected", rows, column.len())));
+                return Err(Error::invalid(format!(
+                    "{} ids but {} rows of {name} were given; one a record is expected",
+                    rows,
+                    column.len()
+                )));
             }
         }
         if let Some(text) = &self.text {
             for row in 0..rows {
-                if text.stored(row).len() > MAX_TEXT_BYTES {
+                let bytes = text.get(row).map_or(0, <[u8]>::len);
+                if bytes > MAX_TEXT_BYTES {
                     return Err(Error::LimitExceeded(format!(
-                        "record {row}: a text of {} bytes was given; the limit is {MAX_TEXT_BYTES}: split it into passages",
-                        text.stored(row).len()
+                        "record {row}: a text of {bytes} bytes was given; the limit is {MAX_TEXT_BYTES}: split it into \
+                            passages"
                     )));
                 }
             }
@@ -297,12 +309,18 @@ fn at_row(error: Error, row: usize) -> Error {
 /// Metadata as stored: compact JSON text of an object.
 pub(crate) fn encode_metadata(value: &Value, row: usize) -> Result<Vec<u8>> {
     if !value.is_object() {
-        return Err(Error::invalid(format!("record {row}: metadata must be a JSON object (or null), not {}", json_kind(value))));
+        return Err(Error::invalid(format!(
+            "record {row}: metadata must be a JSON object (or null), not {}",
+            json_kind(value)
+        )));
     }
     if depth_exceeds(value, MAX_METADATA_DEPTH) {
-        return Err(Error::LimitExceeded(format!("record {row}: metadata nested deeper than {MAX_METADATA_DEPTH} levels; flatten it")));
+        return Err(Error::LimitExceeded(format!(
+            "record {row}: metadata nested deeper than {MAX_METADATA_DEPTH} levels; flatten it"
+        )));
     }
-    let bytes = serde_json::to_vec(value).map_err(|e| Error::invalid(format!("record {row}: metadata cannot be written as JSON: {e}")))?;
+    let bytes = serde_json::to_vec(value)
+        .map_err(|e| Error::invalid(format!("record {row}: metadata cannot be written as JSON: {e}")))?;
     if bytes.len() > MAX_METADATA_BYTES {
         return Err(Error::LimitExceeded(format!(
             "record {row}: metadata of {} bytes of JSON was given; the limit is {MAX_METADATA_BYTES}",
@@ -347,7 +365,12 @@ fn depth_exceeds(value: &Value, left: usize) -> bool {
 
 /// Brings `vectors` into the schema's element type and refuses wrong sizes and values.
 /// `rows` is the expected number, `ids` names the record in an error.
-pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Option<usize>, ids: &IdColumn) -> Result<()> {
+pub(crate) fn check_vectors(
+    vectors: &mut Vectors<'_>,
+    schema: &Schema,
+    rows: Option<usize>,
+    ids: &IdColumn,
+) -> Result<()> {
     convert(vectors, schema)?;
     let per_row = if schema.element == Element::Bits { schema.stride() } else { schema.dim };
     let given = vectors.elements();
@@ -359,7 +382,9 @@ pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Op
         let each = rows.filter(|r| *r > 0 && given.is_multiple_of(*r)).map(|r| given / r);
         let given = match each {
             Some(n) => format!("{n} elements a vector were given"),
-            None => format!("{given} elements were given for {} vectors", rows.map_or("whole".into(), |r| r.to_string())),
+            None => {
+                format!("{given} elements were given for {} vectors", rows.map_or("whole".into(), |r| r.to_string()))
+            }
         };
         return Err(Error::invalid(format!("wrong dimension: {given}; the collection's vectors have {per_row}")));
     }
@@ -370,18 +395,17 @@ pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Op
     let finite = "every element must be finite: drop or repair the record";
     match vectors {
         Vectors::F32(v) => {
-            // One sum of x * 0 a row is NaN exactly when some element is not finite, and vectorises.
-            for (row, x) in v.chunks_exact(per_row).enumerate() {
-                let mut nan = [0f32; 16];
-                let (chunks, rest) = x.as_chunks::<16>();
-                for c in chunks {
-                    for i in 0..16 {
-                        nan[i] += c[i] * 0.0;
-                    }
-                }
-                if nan.iter().chain(rest.iter()).any(|x| !x.is_finite()) {
-                    return bad(row, "holds NaN or infinity", finite);
-                }
+            // A NaN compares false too, so one vectorised pass finds every element that is not a usable number.
+            if !v.iter().fold(true, |all, x| all & (x.abs() <= MAX_ABS)) {
+                let i = v.iter().position(|x| x.is_nan() || x.abs() > MAX_ABS).unwrap_or(0);
+                return match v[i].is_finite() {
+                    true => bad(
+                        i / per_row,
+                        &format!("holds {}", v[i]),
+                        "beyond 1e15 distances overflow: scale the vectors",
+                    ),
+                    false => bad(i / per_row, "holds NaN or infinity", finite),
+                };
             }
         }
         Vectors::F16(v) => {
@@ -396,7 +420,11 @@ pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Op
             if spare != 0 {
                 for (row, x) in v.chunks_exact(per_row).enumerate() {
                     if x[per_row - 1] >> spare != 0 {
-                        return bad(row, "has bits set beyond its dimensions", "the unused bits of the last byte must be 0");
+                        return bad(
+                            row,
+                            "has bits set beyond its dimensions",
+                            "the unused bits of the last byte must be 0",
+                        );
                     }
                 }
             }
@@ -408,7 +436,8 @@ pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Op
         let zero = match vectors {
             // The squared norm must be a normal number, or the cosine is not one.
             Vectors::F32(v) => v.chunks_exact(per_row).position(|x| {
-                !x.iter().any(|x| x.abs() > 1e-15) && !x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().ge(&1e-30)
+                !x.iter().any(|x| x.abs() > 1e-15)
+                    && !x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().ge(&1e-30)
             }),
             Vectors::F16(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| x.to_f32() == 0.0)),
             Vectors::I8(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| *x == 0)),
@@ -416,12 +445,6 @@ pub(crate) fn check_vectors(vectors: &mut Vectors<'_>, schema: &Schema, rows: Op
         };
         if let Some(row) = zero {
             return bad(row, "is zero (its norm is below 1e-15)", fix);
-        }
-    }
-    if let Vectors::F32(v) = vectors {
-        // |x|^2 and every pairwise distance must stay finite in f32.
-        if let Some(i) = v.iter().position(|x| x.abs() > MAX_ABS) {
-            return bad(i / per_row, &format!("holds {}", v[i]), "elements beyond 1e15 overflow the distance: scale the vectors");
         }
     }
     Ok(())
@@ -451,7 +474,8 @@ fn convert(vectors: &mut Vectors<'_>, schema: &Schema) -> Result<()> {
     };
     let misfit = |x: f32| {
         Error::invalid(format!(
-            "{} vectors were given to a collection that stores {}, and {x} has no exact place there: use element type f32, or scale and round the vectors",
+            "{} vectors were given to a collection that stores {}, and {x} has no exact place there: use element type \
+                f32, or scale and round the vectors",
             from.name(),
             to.name()
         ))
@@ -542,12 +566,26 @@ pub struct SearchOptions {
     pub min_score: Option<f32>,
     /// Which fields to fetch.
     pub include: Include,
+    /// Only records whose metadata passes.
+    pub filter: Option<Filter>,
+    /// The share of the true `k` nearest that a search is to find on average, 0.5 to 1; 1 is an exact scan.
+    pub recall: f32,
+    /// Overrides `recall` with a fixed effort: nodes of a graph to expand.
+    pub ef: Option<usize>,
 }
 
 impl SearchOptions {
     /// The `k` nearest, with metadata and text.
     pub fn new(k: usize) -> Self {
-        SearchOptions { k, offset: 0, min_score: None, include: Include::default() }
+        SearchOptions {
+            k,
+            offset: 0,
+            min_score: None,
+            include: Include::default(),
+            filter: None,
+            recall: 0.95,
+            ef: None,
+        }
     }
 
     /// Skips the best `offset` hits.
@@ -559,6 +597,24 @@ impl SearchOptions {
     /// Drops hits below `score`.
     pub fn min_score(mut self, score: f32) -> Self {
         self.min_score = Some(score);
+        self
+    }
+
+    /// Sets the recall to meet, 0.5 to 1 (default 0.95); 1 scans everything.
+    pub fn recall(mut self, recall: f32) -> Self {
+        self.recall = recall;
+        self
+    }
+
+    /// Sets a fixed effort instead of a recall.
+    pub fn ef(mut self, ef: usize) -> Self {
+        self.ef = Some(ef);
+        self
+    }
+
+    /// Keeps to records whose metadata passes `filter`: the `k` best of them, or all of them.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
         self
     }
 
@@ -586,12 +642,15 @@ pub struct Hit {
     pub text: Option<String>,
 }
 
-/// The results of one search, best first; equal distances are ordered by id.
+/// The results of one search, best first; records at equal distances keep one order as long as the collection does not
+/// change.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Hits {
     /// The hits.
     pub hits: Vec<Hit>,
-    /// True when fewer than `k` came back because no more records match.
+    /// True when fewer than `k` came back because no more records match. False also where that is not known: a search
+    /// by
+    /// graph with `min_score`, or over damaged data.
     pub complete: bool,
 }
 

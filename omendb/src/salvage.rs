@@ -56,7 +56,10 @@ pub fn salvage(source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Resul
     let storage = RealStorage::new(source.to_path_buf());
     let taken = std::fs::read_dir(destination).is_ok_and(|mut entries| entries.next().is_some());
     if taken || destination.is_file() {
-        return Err(Error::AlreadyExists(format!("{}: choose a path where there is nothing yet", destination.display())));
+        return Err(Error::AlreadyExists(format!(
+            "{}: choose a path where there is nothing yet",
+            destination.display()
+        )));
     }
     let mut report = SalvageReport::default();
     match Options::new().degraded(true).open(source) {
@@ -267,4 +270,3 @@ fn apply_frame(found: &mut Found, kind: FrameKind, payload: &[u8]) -> Result<()>
         FrameKind::Seal => Ok(()),
     }
 }
-

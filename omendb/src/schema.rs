@@ -139,11 +139,15 @@ impl Schema {
     /// Refuses dimensions out of range and metrics that do not fit the element type.
     pub fn validate(&self) -> Result<()> {
         if self.dim == 0 || self.dim > MAX_DIM {
-            return Err(Error::invalid(format!("dim = {} given; a collection takes 1 to {MAX_DIM} dimensions", self.dim)));
+            return Err(Error::invalid(format!(
+                "dim = {} given; a collection takes 1 to {MAX_DIM} dimensions",
+                self.dim
+            )));
         }
         if (self.element == Element::Bits) != (self.metric == Metric::Hamming) {
             return Err(Error::invalid(format!(
-                "metric {} with element type {} given; hamming goes with bits, and cosine, l2 and dot with f32, f16, i8 and u8",
+                "metric {} with element type {} given; hamming goes with bits, and cosine, l2 and dot with f32, f16, \
+                    i8 and u8",
                 self.metric.name(),
                 self.element.name()
             )));

@@ -1,6 +1,7 @@
 //! What a reader sees: one immutable view of a collection, swapped whole at each commit.
 
 use crate::error::Result;
+use crate::filter::Filter;
 use crate::idmap::{Location, MEMTABLE};
 use crate::memtable::{Block, Memtable};
 use crate::segment::RowSource;
@@ -31,6 +32,8 @@ pub(crate) struct Version {
 /// A contiguous run of rows and its dead rows, whichever part of the version they come from.
 pub(crate) struct Part<'a> {
     pub(crate) rows: &'a dyn RowSource,
+    /// The segment, if it is one.
+    pub(crate) segment: Option<&'a Segment>,
     pub(crate) source: u32,
     /// The source's row number of the part's first row.
     pub(crate) start: u32,
@@ -60,6 +63,26 @@ impl Part<'_> {
         runs
     }
 
+    /// Whether a row (numbered within the part) is alive.
+    pub(crate) fn is_live(&self, row: u32) -> bool {
+        !self.dead.contains(self.start + row)
+    }
+
+    /// Whether all rows are alive.
+    pub(crate) fn all_live(&self) -> bool {
+        self.dead.range_cardinality(self.start..self.start + self.rows.rows()) == 0
+    }
+
+    /// The live rows (numbered within the part) that pass a filter.
+    pub(crate) fn live_matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
+        let mut rows = self.rows.matching(filter)?;
+        let dead = self.dead.range(self.start..self.start + self.rows.rows());
+        dead.for_each(|row| {
+            rows.remove(row - self.start);
+        });
+        Ok(rows)
+    }
+
     pub(crate) fn location(&self, row: u32) -> Location {
         Location { source: self.source, row: self.start + row }
     }
@@ -74,6 +97,7 @@ impl Version {
     pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let segments = self.segments.iter().map(|view| Part {
             rows: &*view.segment,
+            segment: Some(&*view.segment),
             source: view.segment.id_number(),
             start: 0,
             dead: &view.dead,
@@ -81,6 +105,7 @@ impl Version {
         let blocks = self.memtables.iter().flat_map(|memtable| {
             memtable.blocks.iter().map(|block| Part {
                 rows: &**block,
+                segment: None,
                 source: memtable.source,
                 start: block.start,
                 dead: &memtable.dead,

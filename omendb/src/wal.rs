@@ -20,7 +20,7 @@
 use crate::checksum::crc32c;
 use crate::codec::{Reader, align_up, u32_at};
 use crate::error::{Error, Result};
-use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR, LOG_DIR, write_new};
+use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR, LOG_DIR, MAX_NUMBER, write_new};
 use crate::storage::{File, OpenMode, Storage};
 
 /// First bytes of every log.
@@ -33,6 +33,8 @@ pub const FILE_HEADER_BYTES: usize = 64;
 pub const FRAME_HEADER_BYTES: usize = 40;
 /// Space in the log that only deletes may use when the device is full.
 const DELETE_RESERVE: u64 = 64 << 10;
+/// What a log takes at a time on a device that has no room for more than deletes.
+pub(crate) const SMALL_CHUNK: u64 = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -54,7 +56,7 @@ pub(crate) fn log_path(generation: u64) -> String {
 }
 
 pub(crate) fn parse_generation(name: &str) -> Option<u64> {
-    name.strip_suffix(".log")?.parse().ok()
+    name.strip_suffix(".log")?.parse().ok().filter(|n| *n < MAX_NUMBER)
 }
 
 /// What the checksums of one log are keyed with.
@@ -131,17 +133,27 @@ impl LogWriter {
         if end + reserve <= self.prepared {
             return Ok(());
         }
-        let target = align_up(end, self.chunk) + reserve;
-        let zeros = vec![0u8; (target - self.prepared) as usize];
-        let grown = self.file.write_at(&zeros, self.prepared).and_then(|()| self.file.sync_data());
-        match grown {
-            Ok(()) => {
-                self.prepared = target;
+        match self.grow(align_up(end, self.chunk) + reserve) {
+            Ok(()) => Ok(()),
+            Err(_) if may_use_reserve && (end <= self.prepared || self.grow(align_up(end, SMALL_CHUNK)).is_ok()) => {
                 Ok(())
             }
-            Err(_) if may_use_reserve && end <= self.prepared => Ok(()),
             Err(e) => Err(Error::io("extend", log_path(self.key.generation), &e)),
         }
+    }
+
+    fn grow(&mut self, target: u64) -> std::io::Result<()> {
+        let zeros = vec![0u8; target.saturating_sub(self.prepared) as usize];
+        self.file.write_at(&zeros, self.prepared)?;
+        self.file.sync_data()?;
+        self.prepared = target;
+        Ok(())
+    }
+
+    /// Another amount to grow by from now on.
+    pub(crate) fn with_chunk(mut self, chunk: u64) -> Self {
+        self.chunk = chunk;
+        self
     }
 
     /// Bytes a frame of `payload` bytes takes.
@@ -191,6 +203,8 @@ fn write_whole(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<()> {
 /// written although it reads back: only bytes written anew are sure to be on stable storage.
 pub(crate) fn rewrite_sealed(storage: &dyn Storage, path: &str, key: LogKey, whole: &[u8], end: &LogEnd) -> Result<()> {
     let mut buffer = whole.to_vec();
+    // A file that was cut off within the padding of its last frame ends askew.
+    buffer.resize(align_up(buffer.len() as u64, 8) as usize, 0);
     push_frame(&mut buffer, &key, end.chain, FrameKind::Seal, end.next_seq, end.next_seq - 1, &[]);
     write_whole(storage, path, &buffer)
 }
@@ -265,7 +279,9 @@ pub(crate) fn read_header(bytes: &[u8], path: &str, key: &LogKey) -> Result<LogH
         return Err(bad("the log's magic is wrong"));
     }
     if major != FORMAT_MAJOR {
-        return Err(Error::Unsupported(format!("{path} has format version {major}; this version reads {FORMAT_MAJOR}")));
+        return Err(Error::Unsupported(format!(
+            "{path} has format version {major}; this version reads {FORMAT_MAJOR}"
+        )));
     }
     if uuid != key.uuid || generation != key.generation {
         return Err(bad("the log belongs to another database or generation"));

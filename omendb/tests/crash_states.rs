@@ -5,7 +5,7 @@
 //! bytes without names, garbage in the holes), the disk is reopened, read in every way and compared with the model;
 //! so are crashes during the recovery itself. Equal disks are opened once; both numbers are printed.
 //!
-//! The run stops at 500,000 states. `OMENDB_LONG=1` goes on to 20,000,000.
+//! The run stops at 1,000,000 states. `OMENDB_LONG=1` goes on to 20,000,000.
 
 mod common;
 
@@ -44,7 +44,7 @@ fn random(seed: u64) -> Workload {
 #[test]
 fn no_crash_loses_what_was_acknowledged() {
     let started = Instant::now();
-    let target: u64 = if long_run() { 20_000_000 } else { 500_000 };
+    let target: u64 = if long_run() { 20_000_000 } else { 1_000_000 };
     let effort = Effort { exhaustive: 6, random: 16, recovery_every: 2, first_only: true };
     let work = |w: &Workload| explore(&w.name, w.setup, None, &w.steps, effort);
     let (mut total, mut workloads) = (Report::default(), 0);
@@ -59,7 +59,8 @@ fn no_crash_loses_what_was_acknowledged() {
     }
     let states = total.states + total.recovery_states;
     let line = format!(
-        "crash states: {states} states ({} in workloads, {} in recoveries) at {} calls of {workloads} workloads, {} different disks opened, {} of them written to again, {:.0} s",
+        "crash states: {states} states ({} in workloads, {} in recoveries) at {} calls of {workloads} workloads, {} \
+            different disks opened, {} of them written to again, {:.0} s",
         total.states,
         total.recovery_states,
         total.moments,

@@ -78,7 +78,8 @@ fn acknowledged_writes_survive_a_power_cut() {
     }
     assert!(acknowledged >= rounds, "only {acknowledged} operations were acknowledged in {rounds} rounds");
     say(&format!(
-        "FIGURE power cut: {rounds} rounds, {acknowledged} acknowledged operations, 0 lost, {in_flight_kept} in flight kept"
+        "FIGURE power cut: {rounds} rounds, {acknowledged} acknowledged operations, 0 lost, {in_flight_kept} in flight \
+            kept"
     ));
 }
 

@@ -8,12 +8,19 @@ use std::path::{Path, PathBuf};
 
 /// Longest line of a source file, in characters.
 const MAX_LINE: usize = 120;
+/// The same where the line holds a string or a table, which are easier to search for in one piece.
+const MAX_LITERAL_LINE: usize = 170;
 /// Longest source file, in lines before its tests.
 const MAX_FILE: usize = 800;
 /// Longest function, in lines.
 const MAX_FUNCTION: usize = 90;
 /// Where unsafe code may lie: the distance kernels, the memory map, and tests that stand in for the hardware.
-const UNSAFE_ALLOWED: &[&str] = &["omendb/src/distance/", "omendb/src/storage/mmap.rs", "omendb/tests/power_cut.rs"];
+const UNSAFE_ALLOWED: &[&str] = &[
+    "omendb/src/distance/",
+    "omendb/src/storage/mmap.rs",
+    "omendb/tests/power_cut.rs",
+    "omendb/tests/concurrency/processes.rs",
+];
 /// Directories that hold nothing of ours.
 const SKIPPED_DIRS: &[&str] = &["target", "node_modules", "__pycache__", "corpus", "artifacts", "coverage", "dist"];
 /// Marks of unfinished work, split here so that this file does not hold them.
@@ -75,8 +82,9 @@ fn check_lines(name: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     for (n, line) in text.lines().enumerate() {
         let width = line.chars().count();
-        if width > MAX_LINE {
-            problems.push(format!("{name}:{}: {width} characters; a line has at most {MAX_LINE}", n + 1));
+        let most = if line.contains(['"', '|', '`']) { MAX_LITERAL_LINE } else { MAX_LINE };
+        if width > most {
+            problems.push(format!("{name}:{}: {width} characters; a line has at most {most}", n + 1));
         }
         if line.ends_with([' ', '\t']) {
             problems.push(format!("{name}:{}: the line ends in blanks", n + 1));

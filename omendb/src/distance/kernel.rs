@@ -414,17 +414,17 @@ pub(super) unsafe fn drive<K: RowKernel>(query: &Query, rows: &[u8], ordinals: O
         }
         return;
     };
-    // SAFETY of the blocks below: the caller's promise.
+    // SAFETY: the caller promises that the row lies within `rows`.
     let row = |i: usize| unsafe { rows.as_ptr().add(ordinals[i] as usize * query.stride) };
     let mut i = 0;
     while i + K::ROWS <= out.len() {
         for ahead in i + K::ROWS..(i + 2 * K::ROWS).min(ordinals.len()) {
             for at in (0..query.stride.min(PREFETCH_BYTES)).step_by(64) {
-                // SAFETY: see above.
+                // SAFETY: the caller promises the instruction set.
                 unsafe { K::prefetch(row(ahead).add(at)) };
             }
         }
-        // SAFETY: see above.
+        // SAFETY: the caller promises the instruction set; the rows are whole.
         unsafe {
             if K::ROWS == 4 {
                 out[i..i + 4].copy_from_slice(&K::keys(query, [row(i), row(i + 1), row(i + 2), row(i + 3)]));
@@ -434,9 +434,9 @@ pub(super) unsafe fn drive<K: RowKernel>(query: &Query, rows: &[u8], ordinals: O
         }
         i += K::ROWS;
     }
-    for i in i..out.len() {
-        // SAFETY: see above.
-        out[i] = unsafe { K::keys(query, [row(i)])[0] };
+    for (i, out) in out.iter_mut().enumerate().skip(i) {
+        // SAFETY: as above.
+        *out = unsafe { K::keys(query, [row(i)])[0] };
     }
 }
 

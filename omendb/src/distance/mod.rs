@@ -14,6 +14,9 @@
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod aarch64;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
+pub mod codes;
+pub mod fastscan;
+pub mod gemm;
 mod kernel;
 mod portable;
 #[cfg(test)]

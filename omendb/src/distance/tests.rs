@@ -56,8 +56,8 @@ fn vector(element: Element, dim: usize, shape: Shape, numbers: &mut Numbers) -> 
         let byte = match shape {
             Shape::Random => random as u8,
             Shape::Zero => 0,
-            Shape::Extreme if element == Element::I8 => [0x80, 0x7f][(random % 8 == 0) as usize],
-            Shape::Extreme => [255, 0][(random % 8 == 0) as usize],
+            Shape::Extreme if element == Element::I8 => [0x80, 0x7f][random.is_multiple_of(8) as usize],
+            Shape::Extreme => [255, 0][random.is_multiple_of(8) as usize],
             Shape::Tiny => 1,
             Shape::Last => (i + 1 == elements) as u8,
         };
@@ -75,7 +75,7 @@ fn vector(element: Element, dim: usize, shape: Shape, numbers: &mut Numbers) -> 
         }
     }
     if element == Element::Bits
-        && dim % 8 != 0
+        && !dim.is_multiple_of(8)
         && let Some(last) = bytes.last_mut()
     {
         *last &= (1 << (dim % 8)) - 1;

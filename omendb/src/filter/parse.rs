@@ -219,7 +219,7 @@ fn split_path(text: &str) -> Result<Vec<String>, Fault> {
                 Some(c @ ('.' | '$' | '\\')) => c,
                 _ => {
                     return Err(Fault::invalid(
-                        "in a field's name a backslash takes the . $ or \\\\ after it literally; write it twice",
+                        "in a field's name a backslash takes a . $ or \\ after it literally; write it twice for itself",
                     ));
                 }
             },

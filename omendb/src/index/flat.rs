@@ -114,6 +114,9 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
+    /// Which rows are live; `None`: no mask.
+    type Mask = Option<fn(usize) -> bool>;
+
     #[test]
     fn every_live_row_is_offered_and_no_other() {
         for (dim, rows) in [(1, 1000), (3, 1000), (100, 300), (1500, 70), (3, 256), (3, 64), (3, 63), (3, 0)] {
@@ -122,7 +125,7 @@ mod tests {
             let bytes: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
             let queries = floats(5 * dim, 6);
             let prepared: Vec<Prepared> = (0..5).map(|i| Prepared::new(&schema, &Vectors::from(&queries), i)).collect();
-            let masks: [Option<fn(usize) -> bool>; 6] =
+            let masks: [Mask; 6] =
                 [None, Some(|_| true), Some(|_| false), Some(|i| i % 3 != 1), Some(|i| i % 10 == 7), Some(|i| i > 500)];
             for is_live in masks {
                 let mut words = vec![0u64; rows.div_ceil(64)];

@@ -1,3 +1,5 @@
 //! How the nearest rows of one block or segment are found.
 
+pub(crate) mod file;
 pub mod flat;
+pub mod graph;

@@ -6,10 +6,13 @@ use crate::error::Result;
 use crate::idmap::Location;
 use crate::ids::decode;
 use crate::index::flat::{Block, scan_batch};
+use crate::index::graph::{Effort, GraphIndex, Rows, Scratch};
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
 use crate::segment::RowSource;
 use crate::version::{Part, Version};
+use roaring::RoaringBitmap;
+use std::cell::RefCell;
 
 /// Rows are verified and scanned in stretches of this many bytes.
 const STRETCH_BYTES: usize = 1 << 20;
@@ -30,43 +33,135 @@ pub(crate) fn search(
     range: std::ops::Range<usize>,
     options: &SearchOptions,
 ) -> Result<Vec<Hits>> {
-    let prepared: Vec<Prepared> =
-        range.map(|row| Prepared::new(&collection.schema, queries, row)).collect();
+    let start = range.start;
+    let prepared: Vec<Prepared> = range.map(|row| Prepared::new(&collection.schema, queries, row)).collect();
     let wanted = options.k + options.offset;
-    let mut tops = vec![TopK::new(wanted); prepared.len()];
-    let mut skipped = false;
+    let encoded = queries.as_le_bytes();
+    let encoded = &encoded[start * collection.schema.stride()..];
+    let mut tops: Vec<TopK> = prepared.iter().map(|_| TopK::new(wanted)).collect();
+    let (mut skipped, mut approximate) = (false, false);
     for part in version.parts() {
-        match scan_part(&part, &prepared, &mut tops) {
-            Ok(()) => {}
+        match search_part(&part, collection, &prepared, encoded, options, &mut tops) {
+            Ok(walked) => approximate |= walked,
             // A degraded version answers from what is whole, and says that it may not be complete.
             Err(_) if !version.damaged.is_empty() => skipped = true,
             Err(e) => return Err(e),
         }
     }
-    let whole = !skipped && version.damaged.is_empty();
+    // What a graph did not find may still score well enough.
+    let unsure = approximate && options.min_score.is_some();
+    let whole = !skipped && !unsure && version.damaged.is_empty();
     tops.into_iter().map(|top| finish(collection, version, top, options, whole)).collect()
 }
 
-fn scan_part(part: &Part<'_>, queries: &[Prepared], tops: &mut [TopK]) -> Result<()> {
+/// Most hits that a graph is asked for, and the least share of its rows that a filter must leave.
+const MAX_GRAPH_K: usize = 1_000;
+const MIN_GRAPH_SHARE: u64 = 10;
+
+/// Searches one part by its graph, if it has one and that is the better way, else by scanning it; whether by its graph.
+fn search_part(
+    part: &Part<'_>,
+    collection: &CollectionState,
+    queries: &[Prepared],
+    encoded: &[u8],
+    options: &SearchOptions,
+    tops: &mut [TopK],
+) -> Result<bool> {
+    let matching = options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
+    let rows = u64::from(part.rows.rows());
+    let wanted = options.k + options.offset;
+    let wide = matching.as_ref().is_none_or(|m| m.len() * MIN_GRAPH_SHARE >= rows && m.len() >= 10_000);
+    let approximate = options.ef.is_some() || options.recall < 1.0;
+    if approximate
+        && wide
+        && wanted <= MAX_GRAPH_K
+        && wanted as u64 * 8 <= rows
+        && let Some(segment) = part.segment
+        && let Some(graph) = &*segment.graph_for_search()
+    {
+        let vectors = Rows::new(segment.all_vectors()?, rows as usize, &collection.schema)?;
+        let effort = match options.ef {
+            Some(ef) => Effort::beam(ef.max(wanted)),
+            None => graph.index.effort_for(options.recall, wanted),
+        };
+        return walk_graph(part, &graph.index, vectors, effort, wanted, queries, encoded, matching.as_ref(), tops)
+            .map(|()| true);
+    }
+    scan_part(part, queries, matching.as_ref(), tops).map(|()| false)
+}
+
+thread_local! {
+    /// What one search leaves to the next on the same thread.
+    static SCRATCH: RefCell<(Scratch, Vec<(u32, f32)>)> = RefCell::default();
+}
+
+#[allow(clippy::too_many_arguments)]
+fn walk_graph(
+    part: &Part<'_>,
+    graph: &GraphIndex,
+    vectors: Rows<'_>,
+    effort: Effort,
+    wanted: usize,
+    queries: &[Prepared],
+    encoded: &[u8],
+    matching: Option<&RoaringBitmap>,
+    tops: &mut [TopK],
+) -> Result<()> {
+    let is_live = |row: u32| part.is_live(row);
+    let passes = |row: u32| matching.is_some_and(|m| m.contains(row));
+    let live: Option<&dyn Fn(u32) -> bool> = match matching {
+        Some(_) => Some(&passes),
+        None if part.all_live() => None,
+        None => Some(&is_live),
+    };
+    SCRATCH.with_borrow_mut(|(scratch, found)| {
+        for ((query, top), bytes) in queries.iter().zip(tops).zip(encoded.chunks_exact(query_bytes(queries))) {
+            graph.search_prepared(&vectors, bytes, query, wanted, effort, live, scratch, found)?;
+            for (row, distance) in found.iter() {
+                if let Some(segment) = part.segment {
+                    segment.prefetch_id_ends(*row);
+                }
+                top.push(*distance, pack(part.location(*row)));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn query_bytes(queries: &[Prepared]) -> usize {
+    queries.first().map_or(1, Prepared::stride)
+}
+
+fn scan_part(part: &Part<'_>, queries: &[Prepared], matching: Option<&RoaringBitmap>, tops: &mut [TopK]) -> Result<()> {
     let Some(first) = queries.first() else { return Ok(()) };
     let stretch = (STRETCH_BYTES / first.stride()).next_multiple_of(64).max(64) as u32;
     let rows = part.rows.rows();
     let mut words = Vec::new();
     for start in (0..rows).step_by(stretch as usize) {
         let count = stretch.min(rows - start);
-        let runs = part.live_runs_in(start..start + count);
-        if runs.is_empty() {
-            continue;
-        }
-        let all = runs.len() == 1 && runs[0] == (start..start + count);
-        if !all {
-            words.clear();
-            words.resize((count as usize).div_ceil(64), 0u64);
-            for row in runs.into_iter().flatten() {
-                let bit = (row - start) as usize;
-                words[bit / 64] |= 1 << (bit % 64);
+        words.clear();
+        words.resize((count as usize).div_ceil(64), 0u64);
+        let mut set = |row: u32| words[((row - start) / 64) as usize] |= 1 << ((row - start) % 64);
+        let all = match matching {
+            Some(matching) => {
+                if matching.range_cardinality(start..start + count) == 0 {
+                    continue;
+                }
+                matching.range(start..start + count).for_each(&mut set);
+                false
             }
-        }
+            None => {
+                let runs = part.live_runs_in(start..start + count);
+                if runs.is_empty() {
+                    continue;
+                }
+                let all = runs[0] == (start..start + count);
+                if !all {
+                    runs.into_iter().flatten().for_each(&mut set);
+                }
+                all
+            }
+        };
         let block = Block {
             rows: part.rows.vectors(start, count)?,
             live: (!all).then_some(&words),
@@ -88,11 +183,14 @@ fn finish(
     let found = top.into_sorted();
     let good = |c: &Candidate| options.min_score.is_none_or(|min| metric.score(c.key) >= min);
     let mut hits = Vec::with_capacity(options.k.min(found.len()));
-    for candidate in found.iter().filter(|c| good(c)) {
+    // Ids lie at random places: waiting for all of them at once is shorter than for one after the other.
+    for (source, row) in found.iter().filter_map(|candidate| version.source(unpack(candidate.row))) {
+        source.prefetch_id(row);
+    }
+    // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
+    for candidate in found.iter().filter(|c| good(c)).skip(options.offset) {
         hits.push(hit(collection, version, *candidate, options.include)?);
     }
-    hits.sort_by(|a, b| a.distance.total_cmp(&b.distance).then_with(|| a.id.cmp(&b.id)));
-    hits.drain(..options.offset.min(hits.len()));
     let complete = whole && hits.len() < options.k;
     Ok(Hits { hits, complete })
 }
@@ -128,18 +226,13 @@ fn fields(collection: &CollectionState, source: &dyn RowSource, row: u32, includ
         true => Some(Vector::from_le_bytes(collection.schema.element, source.vectors(row, 1)?)),
         false => None,
     };
-    let metadata = match (include.metadata, source.metadata(row)?.split_first()) {
-        (true, Some((_, json))) => {
-            Some(serde_json::from_slice(json).map_err(|_| damaged("metadata is not JSON"))?)
-        }
-        _ => None,
-    };
-    let text = match (include.text, source.text(row)?.split_first()) {
-        (true, Some((_, text))) => {
-            Some(std::str::from_utf8(text).map_err(|_| damaged("text is not UTF-8"))?.to_owned())
-        }
-        _ => None,
-    };
+    // What is not asked for is not read either.
+    let metadata = if include.metadata { source.metadata(row)? } else { &[] };
+    let metadata = metadata.split_first().map(|(_, json)| serde_json::from_slice(json));
+    let metadata = metadata.transpose().map_err(|_| damaged("metadata is not JSON"))?;
+    let text = if include.text { source.text(row)? } else { &[] };
+    let text = text.split_first().map(|(_, text)| std::str::from_utf8(text).map(str::to_owned));
+    let text = text.transpose().map_err(|_| damaged("text is not UTF-8"))?;
     Ok(Fields { id, vector, metadata, text })
 }
 

@@ -50,7 +50,7 @@ const MIN_SLACK: usize = 32;
 impl TopK {
     /// Keeps the `k` best.
     pub fn new(k: usize) -> TopK {
-        TopK { k, candidates: Vec::new(), bound: None }
+        TopK { k, candidates: Vec::with_capacity(k.min(MIN_SLACK)), bound: None }
     }
 
     /// How many are kept.

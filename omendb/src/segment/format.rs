@@ -22,7 +22,8 @@
 //! 32     24n   kind u32, 0 u32, offset u64, length u64
 //! ..     4m    CRC32C of each block of the file before the footer
 //! ```
-//! The footer's hash stands in the manifest too: a swapped or stale file does not verify.
+//! The footer stands there twice: the second copy, right after the first, is for salvage alone. Its hash stands in the
+//! manifest too: a swapped or stale file does not verify.
 
 use crate::checksum::xxh3_128;
 use crate::codec::{Reader, align_up, u32_at};
@@ -118,12 +119,15 @@ impl Header {
         let mut r = Reader::new(bytes);
         let fields = (|| {
             let head = (r.take(8)?, r.u16()?, r.u16()?, r.u32()?);
-            Some((head, Header { uuid: r.uuid()?, segment: r.u32()?, collection: r.u32()?, rows: r.u64()?, seq: r.u64()? }))
+            Some((
+                head,
+                Header { uuid: r.uuid()?, segment: r.u32()?, collection: r.u32()?, rows: r.u64()?, seq: r.u64()? },
+            ))
         })();
         match fields {
-            Some(((magic, major, _, _), _)) if magic == MAGIC && major != FORMAT_MAJOR => Err(Error::Unsupported(
-                format!("{path} has format version {major}; this version reads {FORMAT_MAJOR}"),
-            )),
+            Some(((magic, major, _, _), _)) if magic == MAGIC && major != FORMAT_MAJOR => {
+                Err(Error::Unsupported(format!("{path} has format version {major}; this version reads {FORMAT_MAJOR}")))
+            }
             Some(((magic, _, _, _), header)) if magic == MAGIC => Ok(header),
             _ => Err(Error::corrupt(path, 0, "not a segment: the magic is wrong")),
         }
@@ -164,6 +168,7 @@ impl Footer {
         }
         let hash = xxh3_128(&[&out]);
         let len = out.len() as u64;
+        out.extend_from_within(..);
         out.extend_from_slice(&self.body.to_le_bytes());
         out.extend_from_slice(&len.to_le_bytes());
         out.extend_from_slice(&hash.to_le_bytes());
@@ -182,15 +187,46 @@ impl Footer {
         let (Some(offset), Some(footer_len), Some(hash)) = (r.u64(), r.u64(), r.u128()) else {
             return Err(bad(trailer_at, "the trailer is short"));
         };
-        if offset < HEADER_BYTES || offset.checked_add(footer_len) != Some(trailer_at) {
+        let copies = footer_len.checked_mul(2).and_then(|both| offset.checked_add(both));
+        if offset < HEADER_BYTES || copies != Some(trailer_at) {
             return Err(bad(trailer_at, "the trailer does not point at a footer"));
         }
-        let footer = &file[offset as usize..trailer_at as usize];
+        let footer = &file[offset as usize..(offset + footer_len) as usize];
         if xxh3_128(&[footer]) != hash {
             return Err(bad(offset, "the footer's checksum does not match"));
         }
         let parsed = Footer::parse(footer, offset).ok_or_else(|| bad(offset, "the footer does not parse"))?;
         Ok((parsed, hash))
+    }
+
+    /// Finds a footer in a file whose footer or trailer is damaged: one that the trailer vouches for, or else one that
+    /// its copy does.
+    pub(crate) fn recover(file: &[u8], path: &str) -> Result<(Footer, u128)> {
+        let found = Footer::decode(file, path);
+        if found.is_ok() {
+            return found;
+        }
+        let trailer_at = file.len().saturating_sub(TRAILER_BYTES as usize);
+        let trailer = file.get(trailer_at + 16..).and_then(|bytes| Reader::new(bytes).u128());
+        let mut offset = trailer_at.next_multiple_of(SECTION_ALIGN as usize);
+        while offset > HEADER_BYTES as usize {
+            offset -= SECTION_ALIGN as usize;
+            let Some(rest) = trailer_at.checked_sub(offset).filter(|rest| rest.is_multiple_of(2)) else { continue };
+            let (first, second) = file[offset..trailer_at].split_at(rest / 2);
+            let starts = |copy: &[u8]| copy.starts_with(FOOTER_MAGIC);
+            if !starts(first) && !starts(second) {
+                continue;
+            }
+            let vouched = |copy: &&&[u8]| first == second || Some(xxh3_128(&[copy])) == trailer;
+            let whole = [first, second]
+                .iter()
+                .find(vouched)
+                .and_then(|copy| Some((Footer::parse(copy, offset as u64)?, xxh3_128(&[copy]))));
+            if let Some(whole) = whole {
+                return Ok(whole);
+            }
+        }
+        found
     }
 
     fn parse(footer: &[u8], body: u64) -> Option<Footer> {
@@ -224,7 +260,8 @@ impl Footer {
     pub(crate) fn check_sizes(&self, stride: usize) -> bool {
         let rows = u64::from(self.rows);
         let len = |kind| self.section(kind).len;
-        let ends_fit = |ends: SectionKind, data: SectionKind| len(ends) == rows * 8 || (len(ends) == 0 && len(data) == 0);
+        let ends_fit =
+            |ends: SectionKind, data: SectionKind| len(ends) == rows * 8 || (len(ends) == 0 && len(data) == 0);
         len(SectionKind::IdHashes) == rows * 8
             && len(SectionKind::IdEnds) == rows * 4
             && ends_fit(SectionKind::MetadataEnds, SectionKind::Metadata)
@@ -244,4 +281,24 @@ pub(crate) fn place(lengths: &[(SectionKind, u64)]) -> (Vec<(SectionKind, Sectio
         sections.push((*kind, Section { offset, len: *len }));
     }
     (sections, align_up(end, SECTION_ALIGN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_footer_is_found_whatever_single_byte_of_the_tail_is_damaged() {
+        let (sections, body) = place(&[(SectionKind::Schema, 100), (SectionKind::Vectors, 70_000)]);
+        let footer = Footer { rows: 7, body, sections, crcs: vec![1, 2] };
+        let mut file = vec![0u8; body as usize];
+        let (tail, hash) = footer.encode();
+        file.extend_from_slice(&tail);
+        assert_eq!(Footer::decode(&file, "f").unwrap(), (footer.clone(), hash));
+        for at in body as usize..file.len() {
+            let mut damaged = file.clone();
+            damaged[at] ^= 0x20;
+            assert_eq!(Footer::recover(&damaged, "f").unwrap().0, footer, "byte {at}");
+        }
+    }
 }

@@ -5,7 +5,10 @@ pub(crate) mod reader;
 pub(crate) mod tombstones;
 pub(crate) mod writer;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::filter::Filter;
+use roaring::RoaringBitmap;
+use serde_json::Value;
 
 /// Anything that rows can be read from: a batch, a block of a memtable, a segment.
 /// Row numbers are below [`RowSource::rows`]; a row outside is a bug of the caller.
@@ -16,10 +19,32 @@ pub(crate) trait RowSource: Sync {
     fn hash(&self, row: u32) -> Result<u64>;
     /// The encoded id.
     fn id(&self, row: u32) -> Result<&[u8]>;
+    /// Asks for a row's id ahead of its use; only a hint.
+    fn prefetch_id(&self, _row: u32) {}
     /// The stored bytes of `count` vectors from row `first` on.
     fn vectors(&self, first: u32, count: u32) -> Result<&[u8]>;
     /// Stored metadata: empty where absent, else a marker byte and JSON text.
     fn metadata(&self, row: u32) -> Result<&[u8]>;
+    /// The rows whose metadata passes a filter, dead ones included.
+    fn matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
+        let mut rows = RoaringBitmap::new();
+        for row in 0..self.rows() {
+            if filter.matches(decode_metadata(self.metadata(row)?)?.as_ref()) {
+                rows.insert(row);
+            }
+        }
+        Ok(rows)
+    }
     /// Stored text: empty where absent, else a marker byte and UTF-8.
     fn text(&self, row: u32) -> Result<&[u8]>;
+}
+
+/// Reads stored metadata.
+pub(crate) fn decode_metadata(stored: &[u8]) -> Result<Option<Value>> {
+    match stored.split_first() {
+        Some((_, json)) => serde_json::from_slice(json)
+            .map(Some)
+            .map_err(|_| Error::corrupt("record", 0, "stored metadata is not JSON")),
+        None => Ok(None),
+    }
 }

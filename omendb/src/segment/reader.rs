@@ -1,13 +1,37 @@
 //! Reads a segment: nothing is handed out before the block it lies in has been verified.
 
 use super::RowSource;
-use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema};
+use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema, TRAILER_BYTES};
 use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
+use crate::filter::{Columns, ColumnsBuilder, Filter};
+use crate::index::file::Stage;
+use crate::index::graph::GraphIndex;
 use crate::manifest::{CollectionEntry, SegmentEntry, hex};
 use crate::storage::{Bytes, Storage};
-use std::sync::atomic::{AtomicU64, Ordering};
+use arc_swap::ArcSwapOption;
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A segment's graph in memory.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    pub(crate) index: GraphIndex,
+    pub(crate) stage: Stage,
+    pub(crate) bytes: u64,
+    /// Whether its file is on stable storage, or was tried in vain.
+    pub(crate) written: AtomicBool,
+}
+
+impl Graph {
+    pub(crate) fn new(index: GraphIndex, stage: Stage, written: bool) -> Self {
+        let bytes = index.as_bytes().len() as u64;
+        Graph { index, stage, bytes, written: AtomicBool::new(written) }
+    }
+}
 
 /// An open segment. Immutable and shared.
 #[derive(Debug)]
@@ -17,6 +41,16 @@ pub(crate) struct Segment {
     bytes: Bytes,
     footer: Footer,
     stride: usize,
+    /// The graph, once it is built or loaded. Derived.
+    graph: ArcSwapOption<Graph>,
+    /// Set when no graph can be built.
+    unindexable: AtomicBool,
+    /// Set when every block of the vectors has been verified.
+    vectors_verified: AtomicBool,
+    /// The metadata by column, made at the first filter. Derived: it could be made again.
+    columns: OnceLock<Columns>,
+    /// Bytes of `columns`.
+    columns_bytes: AtomicU64,
     /// One bit a block: set once its checksum has been seen to match.
     verified: Vec<AtomicU64>,
 }
@@ -29,6 +63,17 @@ impl Segment {
         collection: &CollectionEntry,
         uuid: &[u8; 16],
     ) -> Result<Segment> {
+        Segment::open_with(storage, entry, collection, uuid, false)
+    }
+
+    /// The same; if `tolerant`, a damaged footer is made up for by its copy.
+    pub(crate) fn open_with(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        collection: &CollectionEntry,
+        uuid: &[u8; 16],
+        tolerant: bool,
+    ) -> Result<Segment> {
         let path = entry.data_path();
         let bytes = storage.map(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
@@ -38,7 +83,10 @@ impl Segment {
             let what = format!("the file has {} bytes; the manifest says {}", bytes.len(), entry.bytes);
             return Err(Error::corrupt(&path, entry.bytes.min(bytes.len() as u64), what));
         }
-        let (footer, hash) = Footer::decode(&bytes, &path)?;
+        let (footer, hash) = match tolerant {
+            true => Footer::recover(&bytes, &path)?,
+            false => Footer::decode(&bytes, &path)?,
+        };
         if hex(hash) != entry.footer || footer.rows != entry.rows {
             return Err(Error::corrupt(&path, footer.body, "the footer is not the one that the manifest names"));
         }
@@ -53,7 +101,7 @@ impl Segment {
     /// Opens a segment by itself, for salvage: its own footer and schema section are the only authority.
     pub(crate) fn open_alone(storage: &dyn Storage, path: &str) -> Result<(Segment, SegmentSchema)> {
         let bytes = storage.map(path).map_err(|e| Error::io("open", path, &e))?;
-        let (footer, hash) = Footer::decode(&bytes, path)?;
+        let (footer, hash) = Footer::recover(&bytes, path)?;
         let entry = SegmentEntry {
             id: 0,
             rows: footer.rows,
@@ -82,7 +130,19 @@ impl Segment {
         }
         let words = footer.crcs.len().div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Segment { entry, path, bytes, footer, stride, verified })
+        Ok(Segment {
+            entry,
+            path,
+            bytes,
+            footer,
+            stride,
+            graph: ArcSwapOption::empty(),
+            unindexable: AtomicBool::new(false),
+            vectors_verified: AtomicBool::new(false),
+            columns: OnceLock::new(),
+            columns_bytes: AtomicU64::new(0),
+            verified,
+        })
     }
 
     fn header(&self) -> Result<Header> {
@@ -132,14 +192,21 @@ impl Segment {
         for word in &self.verified {
             word.store(0, Ordering::Relaxed);
         }
-        self.range(0, self.footer.body).map(|_| ())
+        self.range(0, self.footer.body)?;
+        let (start, end) = (self.footer.body as usize, self.bytes.len().saturating_sub(TRAILER_BYTES as usize));
+        let copies = self.bytes.get(start..end).map(|both| both.split_at(both.len() / 2));
+        match copies {
+            Some((first, second)) if first == second => Ok(()),
+            _ => Err(Error::corrupt(&self.path, self.footer.body, "the two copies of the footer differ")),
+        }
     }
 
     /// Checks what checksums cannot: that the offsets rise and end where the data ends, and that ids decode and hash.
     pub(crate) fn check_structure(&self, hash_seed: u64) -> Result<()> {
         for row in 0..self.rows() {
             let id = self.id(row)?;
-            let valid = crate::ids::decode(id).is_some() && crate::checksum::id_hash(id, hash_seed) == self.hash(row)?;
+            let valid =
+                crate::ids::decode(id).is_some() && crate::checksum::id_hash(id, hash_seed) == self.hash(row)?;
             if !valid {
                 let at = self.footer.section(SectionKind::Ids).offset;
                 return Err(Error::corrupt(&self.path, at, format!("the id of row {row} does not decode or hash")));
@@ -172,6 +239,68 @@ impl Segment {
             .ok_or_else(|| Error::corrupt(&self.path, section.offset + first * width, "the offsets do not rise"))
     }
 
+    /// All vectors, verified once.
+    pub(crate) fn all_vectors(&self) -> Result<&[u8]> {
+        let section = self.footer.section(SectionKind::Vectors);
+        if !self.vectors_verified.load(Ordering::Acquire) {
+            self.range(section.offset, section.len)?;
+            self.vectors_verified.store(true, Ordering::Release);
+        }
+        Ok(&self.bytes[section.offset as usize..(section.offset + section.len) as usize])
+    }
+
+    pub(crate) fn graph(&self) -> Option<Arc<Graph>> {
+        self.graph.load_full()
+    }
+
+    /// The graph for the length of one search: cheaper than [`graph`](Self::graph).
+    pub(crate) fn graph_for_search(&self) -> arc_swap::Guard<Option<Arc<Graph>>> {
+        self.graph.load()
+    }
+
+    pub(crate) fn set_graph(&self, graph: Graph) {
+        self.graph.store(Some(Arc::new(graph)));
+    }
+
+    /// The bytes that say where a row's id lies, not verified.
+    fn id_ends(&self, row: u32) -> &[u8] {
+        let at = self.footer.section(SectionKind::IdEnds).offset as usize + row.saturating_sub(1) as usize * 4;
+        self.bytes.get(at..at + 8).unwrap_or_default()
+    }
+
+    /// Asks for the bytes that say where a row's id lies, ahead of their use.
+    pub(crate) fn prefetch_id_ends(&self, row: u32) {
+        crate::distance::codes::prefetch(self.id_ends(row), 1);
+    }
+
+    /// Whether building a graph has been given up.
+    pub(crate) fn unindexable(&self) -> bool {
+        self.unindexable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn give_up_indexing(&self) {
+        self.unindexable.store(true, Ordering::Relaxed);
+    }
+
+    fn columns(&self) -> Result<&Columns> {
+        if let Some(columns) = self.columns.get() {
+            return Ok(columns);
+        }
+        let mut builder = ColumnsBuilder::new();
+        for row in 0..self.rows() {
+            builder.push_json(self.metadata(row)?.split_first().map(|(_, json)| json))?;
+        }
+        let bytes = builder.finish();
+        self.columns_bytes.store(bytes.len() as u64, Ordering::Relaxed);
+        let columns = Columns::parse(Bytes::new(bytes), self.rows(), &self.path, 0)?;
+        Ok(self.columns.get_or_init(|| columns))
+    }
+
+    /// Memory of what was derived for filters, bytes.
+    pub(crate) fn columns_memory(&self) -> u64 {
+        self.columns_bytes.load(Ordering::Relaxed)
+    }
+
     fn variable(&self, ends: SectionKind, data: SectionKind, width: u64, row: u32) -> Result<&[u8]> {
         let ends = self.footer.section(ends);
         if ends.len == 0 {
@@ -201,6 +330,14 @@ impl RowSource for Segment {
         self.variable(SectionKind::IdEnds, SectionKind::Ids, 4, row)
     }
 
+    fn prefetch_id(&self, row: u32) {
+        let start = u32_at(self.id_ends(row), 0).filter(|_| row > 0).unwrap_or(0);
+        let at = self.footer.section(SectionKind::Ids).offset as usize + start as usize;
+        if let Some(id) = self.bytes.get(at..at + 1) {
+            crate::distance::codes::prefetch(id, 1);
+        }
+    }
+
     fn vectors(&self, first: u32, count: u32) -> Result<&[u8]> {
         let section = self.footer.section(SectionKind::Vectors);
         let stride = self.stride as u64;
@@ -209,6 +346,10 @@ impl RowSource for Segment {
 
     fn metadata(&self, row: u32) -> Result<&[u8]> {
         self.variable(SectionKind::MetadataEnds, SectionKind::Metadata, 8, row)
+    }
+
+    fn matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
+        self.columns()?.eval(filter)
     }
 
     fn text(&self, row: u32) -> Result<&[u8]> {

@@ -23,7 +23,7 @@ pub(crate) fn read(storage: &dyn Storage, segment: &SegmentEntry) -> Result<Roar
     decode(&bytes, &path, entry, segment.rows)
 }
 
-fn decode(bytes: &[u8], path: &str, entry: &TombstonesEntry, rows: u32) -> Result<RoaringBitmap> {
+pub(crate) fn decode(bytes: &[u8], path: &str, entry: &TombstonesEntry, rows: u32) -> Result<RoaringBitmap> {
     let bad = |what: &str| Error::corrupt(path, 0, what);
     if bytes.len() as u64 != entry.bytes || hex(xxh3_128(&[bytes])) != entry.hash {
         return Err(bad("the tombstones' checksum does not match the manifest"));

@@ -50,8 +50,9 @@ pub(crate) fn write(storage: &dyn Storage, new: &NewSegment<'_>, rows: &Selectio
 }
 
 fn write_file(storage: &dyn Storage, path: &str, new: &NewSegment<'_>, rows: &Selection<'_>) -> Result<SegmentEntry> {
-    let count = u32::try_from(new.header.rows)
-        .map_err(|_| Error::LimitExceeded(format!("a segment of {} rows; the limit is {}", new.header.rows, u32::MAX)))?;
+    let count = u32::try_from(new.header.rows).map_err(|_| {
+        Error::LimitExceeded(format!("a segment of {} rows; the limit is {}", new.header.rows, u32::MAX))
+    })?;
     let schema = serde_json::to_vec(new.schema).map_err(|e| Error::invalid(format!("schema: {e}")))?;
     let totals = Totals::of(rows)?;
     let blob_ends = |bytes: u64| if bytes == 0 { 0 } else { u64::from(count) * 8 };
@@ -105,9 +106,7 @@ fn write_file(storage: &dyn Storage, path: &str, new: &NewSegment<'_>, rows: &Se
         out.finish()?
     };
     let (tail, hash) = footer.encode();
-    file.write_at(&tail, body)
-        .and_then(|()| file.sync_data())
-        .map_err(|e| Error::io("write", path, &e))?;
+    file.write_at(&tail, body).and_then(|()| file.sync_data()).map_err(|e| Error::io("write", path, &e))?;
     Ok(SegmentEntry {
         id: new.header.segment,
         rows: count,
@@ -136,7 +135,10 @@ impl Totals {
             Ok(())
         })?;
         if totals.ids > u64::from(u32::MAX) {
-            return Err(Error::LimitExceeded(format!("{} bytes of ids in one segment; the limit is 4 GiB", totals.ids)));
+            return Err(Error::LimitExceeded(format!(
+                "{} bytes of ids in one segment; the limit is 4 GiB",
+                totals.ids
+            )));
         }
         Ok(totals)
     }

@@ -45,7 +45,15 @@ impl RealStorage {
 
 impl Storage for RealStorage {
     fn create_dir(&self, path: &str) -> io::Result<()> {
-        fs::create_dir_all(self.resolve(path)?)
+        let path = self.resolve(path)?;
+        let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+        fs::create_dir_all(&path)?;
+        for made in missing {
+            // The new directory's own name must survive a power cut too.
+            let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Box<dyn File>> {
@@ -116,7 +124,7 @@ impl Storage for RealStorage {
                 file.write_all(note.as_bytes())?;
             }
         }
-        Ok(Box::new(RealLock { file, clear: kind == LockKind::Exclusive }))
+        Ok(Box::new(RealLock { file, clear: (kind == LockKind::Exclusive).then(std::process::id) }))
     }
 
     fn map(&self, path: &str) -> io::Result<Bytes> {
@@ -177,14 +185,15 @@ impl File for RealFile {
 #[derive(Debug)]
 struct RealLock {
     file: fs::File,
-    clear: bool,
+    /// The process that wrote the note, and alone may take it out again: not a forked child.
+    clear: Option<u32>,
 }
 
 impl LockGuard for RealLock {}
 
 impl Drop for RealLock {
     fn drop(&mut self) {
-        if self.clear {
+        if self.clear == Some(std::process::id()) {
             // Best effort: a stale note is cleared by the next holder too.
             let _ = self.file.set_len(0);
         }

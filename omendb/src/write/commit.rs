@@ -1,15 +1,17 @@
 //! Group commit: writers queue up; the first one in leads, writes every waiting batch as frames of the log, syncs
 //! once, and only then lets readers see them.
 
-use crate::engine::{CollectionState, Engine, State};
 use crate::database::Durability;
+use crate::engine::{CollectionState, Engine, State};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::idmap::{IdMap, Location, MEMTABLE};
 use crate::ids::IdColumn;
 use crate::memtable::{Block, Memtable};
 use crate::record::{BlobColumn, show_id};
+use crate::segment::decode_metadata;
 use crate::version::Version;
-use crate::wal::{FrameKind, LogWriter};
+use crate::wal::{FrameKind, LogWriter, SMALL_CHUNK};
 use crate::write::install::Bulk;
 use crate::write::payload::{encode_delete, encode_upsert};
 use parking_lot::{Condvar, Mutex};
@@ -37,7 +39,7 @@ pub(crate) enum Op {
     /// Refused if the id is unknown.
     Update { id: Vec<u8>, hash: u64, change: Change },
     /// Unknown ids are passed over.
-    Delete { ids: IdColumn, hashes: Vec<u64> },
+    Delete { ids: IdColumn, hashes: Vec<u64>, filter: Option<Filter> },
     /// Records that stand in a segment file already.
     Bulk(Box<Bulk>),
 }
@@ -95,11 +97,8 @@ struct Staged {
 impl Engine {
     /// Hands in one write and waits for its outcome: the number of records written or deleted.
     pub(crate) fn submit(&self, collection: &Arc<CollectionState>, op: Op) -> Result<usize> {
-        let ticket = Arc::new(Ticket {
-            collection: Arc::clone(collection),
-            op: Mutex::new(Some(op)),
-            result: Mutex::new(None),
-        });
+        let ticket =
+            Arc::new(Ticket { collection: Arc::clone(collection), op: Mutex::new(Some(op)), result: Mutex::new(None) });
         let mut pending = self.queue.pending.lock();
         pending.tickets.push(Arc::clone(&ticket));
         loop {
@@ -176,7 +175,7 @@ impl Engine {
 
     fn log_frames(&self, state: &mut State, frames: &[(FrameKind, Vec<u8>)], deletes: bool) -> Result<()> {
         self.not_poisoned()?;
-        self.ensure_log(state)?;
+        self.ensure_log(state, deletes)?;
         let (first, durable) = (state.seq + 1, state.durable_seq);
         let Some(log) = state.log.as_mut() else {
             return Err(Error::Unusable("the log is not open".into()));
@@ -199,16 +198,26 @@ impl Engine {
         Ok(())
     }
 
-    fn ensure_log(&self, state: &mut State) -> Result<()> {
+    fn ensure_log(&self, state: &mut State, deletes: bool) -> Result<()> {
         if state.log.is_none() {
+            state.log = Some(self.new_log(state, deletes)?);
+        }
+        Ok(())
+    }
+
+    /// A log for the commits from now on; where the device is nearly full, if `small_will_do`, one of the least size.
+    pub(crate) fn new_log(&self, state: &mut State, small_will_do: bool) -> Result<LogWriter> {
+        let mut create = |chunk: u64| {
             let key = crate::wal::LogKey { uuid: self.uuid, generation: state.next_generation };
             // A failed attempt may leave its name behind; the number is not used again.
             state.next_generation += 1;
-            let chunk = self.options.log_chunk();
-            let log = LogWriter::create(&*self.storage, key, state.seq + 1, state.manifest.number, chunk)?;
-            state.log = Some(log);
+            LogWriter::create(&*self.storage, key, state.seq + 1, state.manifest.number, chunk)
+        };
+        let chunk = self.options.log_chunk();
+        match create(chunk) {
+            Err(Error::DiskFull(_)) if small_will_do => Ok(create(chunk.min(SMALL_CHUNK))?.with_chunk(chunk)),
+            made => made,
         }
-        Ok(())
     }
 
     /// Applies effects that are in the log, collection by collection.
@@ -342,7 +351,7 @@ impl Staged {
                 let block = self.updated(collection, &id, hash, &change)?;
                 self.write(ticket, block, Some(1))
             }
-            Op::Delete { ids, hashes } => self.delete(ticket, &ids, &hashes),
+            Op::Delete { ids, hashes, filter } => self.delete(ticket, &ids, &hashes, filter.as_ref()),
             Op::Bulk(_) => Ok(()),
         }
     }
@@ -435,7 +444,7 @@ impl Staged {
         }
     }
 
-    fn delete(&mut self, ticket: &Arc<Ticket>, ids: &IdColumn, hashes: &[u64]) -> Result<()> {
+    fn delete(&mut self, ticket: &Arc<Ticket>, ids: &IdColumn, hashes: &[u64], filter: Option<&Filter>) -> Result<()> {
         let collection = &ticket.collection;
         let mut present = IdColumn::default();
         let mut present_hashes = Vec::new();
@@ -445,8 +454,18 @@ impl Staged {
             let Some(map) = guard.as_ref() else { return Ok(()) };
             for (row, hash) in hashes.iter().enumerate() {
                 let id = ids.encoded(row);
-                let found = find(map, &version, *hash, id)?.is_some();
-                if self.overlaid(collection, id).unwrap_or(found) {
+                let at = find(map, &version, *hash, id)?;
+                if let Some(filter) = filter {
+                    // The record may have changed since the filter chose it.
+                    let source = at.and_then(|at| version.source(at));
+                    let Some((source, row)) = source.filter(|_| self.overlaid(collection, id).is_none()) else {
+                        continue;
+                    };
+                    if !filter.matches(decode_metadata(source.metadata(row)?)?.as_ref()) {
+                        continue;
+                    }
+                }
+                if self.overlaid(collection, id).unwrap_or(at.is_some()) {
                     present.bytes.extend_from_slice(id);
                     present.ends.push(present.bytes.len() as u32);
                     present_hashes.push(*hash);
@@ -474,7 +493,7 @@ impl Staged {
         for ((ticket, _), (_, effect)) in self.tickets.into_iter().zip(self.effects) {
             let result = match effect {
                 Effect::Write(_) => Err(error.clone()),
-                Effect::Delete { ids, hashes } => kept.delete(&ticket, &ids, &hashes),
+                Effect::Delete { ids, hashes } => kept.delete(&ticket, &ids, &hashes, None),
             };
             if let Err(e) = result {
                 ticket.answer(Err(e));

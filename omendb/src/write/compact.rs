@@ -1,6 +1,6 @@
 //! Compaction: the live rows of several segments become one new segment, and the inputs go.
 
-use crate::engine::{CollectionState, Engine};
+use crate::engine::{BUSY_SEGMENTS, CollectionState, Engine};
 use crate::error::Result;
 use crate::segment::RowSource;
 use crate::version::{Part, SegmentView, Version};
@@ -20,7 +20,9 @@ impl Engine {
         for collection in self.all_collections() {
             let _turn = self.maintenance.lock();
             let version = Version::clone(&collection.version.load());
-            if let Some(inputs) = pick(&version, collection.schema.stride() as u64) {
+            // Segments without graphs are merged by the indexer, all at once, just before they get one.
+            let indexed_only = self.has_indexer() && version.segments.len() < BUSY_SEGMENTS;
+            if let Some(inputs) = pick(&version, collection.schema.stride() as u64, indexed_only) {
                 self.compact_segments(&collection, &version, &inputs)?;
                 return Ok(true);
             }
@@ -56,7 +58,24 @@ impl Engine {
         self.compact_segments(collection, version, group)
     }
 
-    fn compact_segments(&self, collection: &Arc<CollectionState>, version: &Version, inputs: &[u32]) -> Result<()> {
+    /// The first of these segments that together make one of the largest size or less.
+    pub(crate) fn within_segment_limit(&self, version: &Version, ids: Vec<u32>, stride: u64) -> Vec<u32> {
+        let mut bytes = 0;
+        let size = |id: &u32| version.segment(*id).map_or(0, |v| u64::from(v.segment.rows()) * stride);
+        ids.into_iter()
+            .take_while(|id| {
+                bytes += size(id);
+                bytes <= MAX_SEGMENT_BYTES
+            })
+            .collect()
+    }
+
+    pub(crate) fn compact_segments(
+        &self,
+        collection: &Arc<CollectionState>,
+        version: &Version,
+        inputs: &[u32],
+    ) -> Result<()> {
         self.not_poisoned()?;
         let start = std::time::Instant::now();
         let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
@@ -74,10 +93,11 @@ impl Engine {
 }
 
 /// The segments to merge next: a run of like size, or one that is mostly dead.
-fn pick(version: &Version, stride: u64) -> Option<Vec<u32>> {
+fn pick(version: &Version, stride: u64, indexed_only: bool) -> Option<Vec<u32>> {
     let mut by_size: Vec<(u64, u32)> = version
         .segments
         .iter()
+        .filter(|v| !indexed_only || v.segment.graph().is_some())
         .map(|v| ((u64::from(v.segment.rows()) - v.dead.len()) * stride.max(16), v.segment.id_number()))
         .collect();
     by_size.sort_unstable();

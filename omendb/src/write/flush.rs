@@ -8,6 +8,7 @@ use crate::segment::format::{Header, SegmentSchema};
 use crate::segment::reader::Segment;
 use crate::segment::writer::{NewSegment, Selection, write};
 use crate::version::{Part, Version};
+use crate::wal::LogWriter;
 use crate::write::commit::new_memtable;
 use crate::write::install::{Edit, Output};
 use std::sync::Arc;
@@ -52,17 +53,29 @@ impl Engine {
         let mut state = self.state.lock();
         let state: &mut State = &mut state;
         let collections = self.all_collections();
-        let nothing = state.log.is_none() && state.old_logs.is_empty();
+        let unused = |log: &LogWriter| log.len() == crate::wal::FILE_HEADER_BYTES as u64;
+        let nothing = state.log.as_ref().is_none_or(unused) && state.old_logs.is_empty();
         if nothing && collections.iter().all(|c| c.version.load().memtable_bytes() == 0) {
             return Ok(None);
         }
         self.sync_log_in(state)?;
+        let mut log_start = state.next_generation;
         if let Some(log) = state.log.take() {
+            // The next log first: once the segments are written a full device has no room for it, and deletes need one.
+            let fresh = match self.new_log(state, true) {
+                Ok(fresh) => fresh,
+                Err(e) => {
+                    state.log = Some(log);
+                    return Err(e);
+                }
+            };
             let generation = log.generation();
             let bytes = log.len() - crate::wal::FILE_HEADER_BYTES as u64;
             let next = state.seq + 1;
             log.seal(next).map_err(|e| self.poison(&format!("the log could not be sealed: {e}")))?;
             state.old_logs.push((generation, bytes));
+            log_start = fresh.generation();
+            state.log = Some(fresh);
         }
         let mut frozen = Vec::new();
         for collection in collections {
@@ -74,7 +87,7 @@ impl Engine {
                 collection.version.store(Arc::new(version));
             }
         }
-        Ok(Some((frozen, state.next_generation, state.seq)))
+        Ok(Some((frozen, log_start, state.seq)))
     }
 
     /// Writes the live rows of some parts as one segment; `None` if there are none.
@@ -114,7 +127,9 @@ impl Engine {
     ) -> Result<SegmentEntry> {
         let segment = self.next_segment.fetch_add(1, Ordering::Relaxed);
         if segment >= crate::idmap::MEMTABLE {
-            return Err(Error::LimitExceeded("the database has used up its segment numbers: salvage it into a new one".into()));
+            return Err(Error::LimitExceeded(
+                "the database has used up its segment numbers: salvage it into a new one".into(),
+            ));
         }
         let header = Header { uuid: self.uuid, segment, collection: collection.id, rows: selection.rows(), seq };
         let schema = SegmentSchema {

@@ -4,6 +4,7 @@ use crate::engine::{CollectionState, Engine, State};
 use crate::error::Result;
 use crate::idmap::{IdMap, Location, by_shard};
 use crate::ids::IdColumn;
+use crate::index::file::index_path;
 use crate::manifest::{Manifest, SEGMENT_DIR, SegmentEntry, manifest_path};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
@@ -81,8 +82,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Commits a bulk write: its ids are resolved, older records of the same ids die, one manifest makes it all durable.
-    pub(crate) fn commit_bulk(&self, state: &mut State, collection: &Arc<CollectionState>, bulk: Bulk) -> Result<usize> {
+    /// Commits a bulk write: its ids are resolved, older records of the same ids die, one manifest makes it all
+    /// durable.
+    pub(crate) fn commit_bulk(
+        &self,
+        state: &mut State,
+        collection: &Arc<CollectionState>,
+        bulk: Bulk,
+    ) -> Result<usize> {
         let segment_path = bulk.entry.data_path();
         let rows = bulk.entry.rows as usize;
         let result = self.try_commit_bulk(state, collection, bulk);
@@ -111,21 +118,9 @@ impl Engine {
             return crate::write::commit::alive(collection);
         };
         let segment = Arc::new(Segment::open(&*self.storage, &entry, described, &self.uuid)?);
-        let mut guard = collection.ids_mut()?;
-        let Some(ids) = guard.as_mut() else { return Ok(()) };
         let mut version = Version::clone(&collection.version.load());
-        let mut replaced = Vec::new();
-        if ids.len() > 0 {
-            for row in &bulk.order {
-                let (row, hash) = (*row as usize, bulk.hashes[*row as usize]);
-                if let Some(old) = find(ids, &version, hash, bulk.ids.encoded(row))? {
-                    if bulk.add {
-                        return Err(already_exists(&bulk.ids, row));
-                    }
-                    replaced.push((row, old));
-                }
-            }
-        }
+        // Readers go on: nobody else changes ids or version while this call has the state.
+        let replaced = resolve(collection, &version, &bulk)?;
         for (_, old) in &replaced {
             version.kill(*old);
         }
@@ -135,8 +130,8 @@ impl Engine {
         }
         self.commit_manifest(state, next)?;
         let source = entry.id;
-        let mut replaced = replaced.into_iter().map(|(row, old)| (row as u32, old)).collect::<Vec<_>>();
-        replaced.sort_unstable();
+        let mut guard = collection.ids_mut()?;
+        let Some(ids) = guard.as_mut() else { return Ok(()) };
         for row in bulk.order {
             let (hash, at) = (bulk.hashes[row as usize], Location { source, row });
             match replaced.binary_search_by_key(&row, |(row, _)| *row) {
@@ -195,7 +190,11 @@ impl Engine {
         let mut files = vec![manifest_path(before.number)];
         let named = |m: &Manifest| -> std::collections::BTreeSet<String> {
             let segments = m.collections.iter().flat_map(|c| &c.segments);
-            segments.flat_map(|s| [Some(s.data_path()), s.tombstones_path()]).flatten().collect()
+            // Whether there is an index file or not: what is deleted must be gone from it too.
+            segments
+                .flat_map(|s| [Some(s.data_path()), s.tombstones_path(), Some(index_path(s.id))])
+                .flatten()
+                .collect()
         };
         files.extend(named(&before).difference(&named(now)).cloned());
         let start = now.log_start;
@@ -212,6 +211,24 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The rows of a bulk write whose ids are known, in order, and where their older records are.
+fn resolve(collection: &CollectionState, version: &Version, bulk: &Bulk) -> Result<Vec<(u32, Location)>> {
+    let guard = collection.ids()?;
+    let mut replaced = Vec::new();
+    let Some(ids) = guard.as_ref().filter(|ids| ids.len() > 0) else { return Ok(replaced) };
+    for row in &bulk.order {
+        let at = *row as usize;
+        if let Some(old) = find(ids, version, bulk.hashes[at], bulk.ids.encoded(at))? {
+            if bulk.add {
+                return Err(already_exists(&bulk.ids, at));
+            }
+            replaced.push((*row, old));
+        }
+    }
+    replaced.sort_unstable();
+    Ok(replaced)
 }
 
 /// Output rows whose record was replaced or deleted since the edit's inputs were read.

@@ -3,6 +3,7 @@
 pub(crate) mod commit;
 pub(crate) mod compact;
 pub(crate) mod flush;
+pub(crate) mod index;
 pub(crate) mod install;
 pub(crate) mod payload;
 pub(crate) mod recover;

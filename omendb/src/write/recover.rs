@@ -5,8 +5,10 @@ use crate::database::{Options, RecoveryReport};
 use crate::engine::{CollectionState, Opened, State};
 use crate::error::{Error, Result};
 use crate::idmap::MEMTABLE;
+use crate::index::file::parse_segment;
 use crate::manifest::{
-    CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, manifest_path, parse_number, read_all,
+    CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, data_path, manifest_path,
+    parse_number, read_all,
 };
 use crate::memtable::hash_ids;
 use crate::segment::reader::Segment;
@@ -69,7 +71,10 @@ pub(crate) fn open(storage: &dyn Storage, options: &Options) -> Result<Opened> {
 }
 
 fn no_database(storage: &dyn Storage) -> Error {
-    Error::NotFound(format!("there is no database at {}: check the path, or open it for writing to make one", storage.describe()))
+    Error::NotFound(format!(
+        "there is no database at {}: check the path, or open it for writing to make one",
+        storage.describe()
+    ))
 }
 
 fn take_lock(storage: &dyn Storage, options: &Options) -> Result<Box<dyn crate::storage::LockGuard>> {
@@ -78,7 +83,11 @@ fn take_lock(storage: &dyn Storage, options: &Options) -> Result<Box<dyn crate::
     storage.lock(LOCK_PATH, kind, &note).map_err(|e| match e.kind() {
         std::io::ErrorKind::WouldBlock => {
             let holder = e.to_string();
-            let holder = if holder.trim().parse::<u32>().is_ok() { format!("process {}", holder.trim()) } else { "another process".into() };
+            let holder = if holder.trim().parse::<u32>().is_ok() {
+                format!("process {}", holder.trim())
+            } else {
+                "another process".into()
+            };
             Error::Locked(format!(
                 "{} is open in {holder}: one writer or many readers may have it open; close it there first",
                 storage.describe()
@@ -137,24 +146,28 @@ impl Recovery<'_> {
             version.seq = manifest.seq;
             let mut damaged = Vec::new();
             for segment in &entry.segments {
-                match self.open_segment(entry, segment) {
+                let mut opened = self.open_segment(entry, segment, false);
+                if let (Err(e @ Error::Corrupt { .. }), true) = (&opened, degraded) {
+                    damaged.push(e.to_string());
+                    opened = self.open_segment(entry, segment, true);
+                }
+                match opened {
                     Ok(view) => version.segments.push(view),
-                    Err(e @ Error::Corrupt { .. }) if degraded => damaged.push(format!("{e}")),
+                    Err(Error::Corrupt { .. }) if degraded => {}
                     Err(e) => return Err(e),
                 }
             }
             version.segments.sort_by_key(|v| (v.segment.entry.seq, v.segment.entry.id));
             self.damaged.extend(damaged.iter().cloned());
             version.damaged = Arc::new(damaged);
-            let state =
-                CollectionState::new(entry.id, &entry.name, entry.schema.clone(), entry.hash_seed, version);
+            let state = CollectionState::new(entry.id, &entry.name, entry.schema.clone(), entry.hash_seed, version);
             self.collections.insert(entry.id, Arc::new(state));
         }
         Ok(())
     }
 
-    fn open_segment(&self, collection: &CollectionEntry, entry: &crate::manifest::SegmentEntry) -> Result<SegmentView> {
-        let segment = Segment::open(self.storage, entry, collection, &self.uuid)?;
+    fn open_segment(&self, collection: &CollectionEntry, entry: &SegmentEntry, tolerant: bool) -> Result<SegmentView> {
+        let segment = Segment::open_with(self.storage, entry, collection, &self.uuid, tolerant)?;
         let dead = tombstones::read(self.storage, entry)?;
         Ok(SegmentView { segment: Arc::new(segment), dead: Arc::new(dead) })
     }
@@ -223,14 +236,17 @@ impl Recovery<'_> {
             let what = format!("the log was begun under manifest {}, which is not there", header.manifest);
             return Err(Error::corrupt(&path, 48, what));
         }
+        if header.first_seq <= logs.seq && wal::whole_frames(&bytes, 0, &key).is_empty() {
+            // Its making failed half-way and the log before it went on: it never held a commit.
+            return Ok(());
+        }
         if header.first_seq != logs.seq + 1 {
             let what = format!("the log starts at commit {}, but commit {} is next", header.first_seq, logs.seq + 1);
             return Err(Error::corrupt(&path, 40, what));
         }
         let next_collection = manifest.next_collection;
         let end = wal::replay(&bytes, &path, &key, &header, |frame| {
-            self.take_frame(&frame, next_collection)
-                .map_err(|what| Error::corrupt(&path, frame.offset, what))?;
+            self.take_frame(&frame, next_collection).map_err(|what| Error::corrupt(&path, frame.offset, what))?;
             if self.pending_frames >= APPLY_FRAMES { self.apply_pending() } else { Ok(()) }
         })?;
         if end.torn_bytes > 0 {
@@ -333,7 +349,8 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
     }
     for entry in list(SEGMENT_DIR)? {
         let path = format!("{SEGMENT_DIR}/{}", entry.name);
-        if !named.contains(&path) {
+        let index = parse_segment(&entry.name).is_some_and(|segment| named.contains(&data_path(segment)));
+        if !named.contains(&path) && !index {
             leftovers.push(path);
         }
     }
@@ -346,6 +363,11 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
         if entry.name.ends_with(".tmp") {
             leftovers.push(format!("{LOG_DIR}/{}", entry.name));
         }
+    }
+    if !leftovers.is_empty() {
+        // A process that was killed in mid-swap leaves a manifest whose name is not durable yet: until it is, a power
+        // cut can bring its predecessor back, and what that one names must still be there.
+        storage.sync_dir("").map_err(|e| Error::io("sync", storage.describe(), &e))?;
     }
     for path in leftovers {
         match storage.remove(&path) {

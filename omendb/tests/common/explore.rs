@@ -195,7 +195,8 @@ impl Explorer<'_> {
                 let after = self.index.iter().rposition(|i| *i == found).unwrap_or(0);
                 let difference = model::difference(&self.distinct[found], &self.recording.history[low]);
                 let message = format!(
-                    "recovered the state after step {after}, but steps 0..{low} are acknowledged and 0..{high} begun: {difference}"
+                    "recovered the state after step {after}, but steps 0..{low} are acknowledged and 0..{high} begun: \
+                        {difference}"
                 );
                 self.violation(place, &message);
             }

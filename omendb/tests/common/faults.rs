@@ -141,6 +141,11 @@ impl Run<'_> {
             (Err(error), Err(name)) if error.name() == name => Ok(()),
             // The write of unknown outcome decides what exists, so any refusal will do.
             (Err(error), _) if self.poisoned && refuses(&error) => Ok(()),
+            // The flush that followed an acknowledged write met the failure; the write itself is safe in the log.
+            (Err(Error::Unusable(_)), _) if self.fs.failures() > 0 => {
+                self.poisoned = true;
+                Ok(())
+            }
             (Err(error), _) => {
                 self.device_error(&error)?;
                 if matches!(error, Error::Indeterminate(_)) {

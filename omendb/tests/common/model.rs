@@ -239,8 +239,9 @@ impl std::fmt::Display for Trouble {
 
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err(Trouble::Wrong(format!($($message)+)));
+        match $condition {
+            true => {}
+            false => return Err(Trouble::Wrong(format!($($message)+))),
         }
     };
 }
@@ -344,7 +345,7 @@ fn check_search(collection: &omendb::Collection, table: &Table, query: &Vector, 
         ensure!(close(exact[rank], got), "{name}: hit {rank} is at {got}, the exact one at {}", exact[rank]);
         ensure!((hit.score - metric.score(hit.distance)).abs() <= 1e-5, "{name}: score {} at {got}", hit.score);
         if let Some(next) = hits.get(rank + 1) {
-            let ordered = hit.distance < next.distance || (hit.distance == next.distance && hit.id < next.id);
+            let ordered = hit.distance <= next.distance && hit.id != next.id;
             ensure!(ordered, "{name}: hits out of order: {:?} {got}, then {:?} {}", hit.id, next.id, next.distance);
         }
         let fields = (hit.vector.as_ref(), hit.metadata.as_ref(), hit.text.as_ref());

@@ -1,3 +1,5 @@
+//! What the simulated disk keeps, loses and breaks.
+
 use super::super::conformance;
 use super::*;
 

@@ -1,0 +1,55 @@
+//! `create`: an empty collection, and the database around it.
+
+use crate::failure::Result;
+use crate::output::Output;
+use crate::target;
+use omendb::{Element, Metric, Schema};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Make an empty collection, and the database if there is none
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  omendb create library.omen docs --dim 384
+  omendb create library.omen images --dim 512 --metric l2 --element f16
+  omendb create library.omen hashes --dim 256 --metric hamming --element bits")]
+pub struct Create {
+    /// Directory of the database
+    db: PathBuf,
+    /// Name of the collection
+    collection: String,
+    /// Dimensions of its vectors
+    #[arg(long)]
+    dim: usize,
+    /// cosine, l2, dot or hamming
+    #[arg(long, default_value = "cosine")]
+    metric: Metric,
+    /// f32, f16, i8, u8 or bits
+    #[arg(long, default_value = "f32")]
+    element: Element,
+}
+
+impl Create {
+    /// Makes the collection.
+    pub fn run(&self) -> Result<Output> {
+        let schema = Schema::new(self.dim, self.metric).with_element(self.element);
+        schema.validate()?;
+        let db = target::write_or_create(&self.db)?;
+        db.create_collection(&self.collection, schema)?;
+        db.close()?;
+        let text = format!(
+            "created {}: {} dimensions, {}, {}, in {}",
+            self.collection,
+            self.dim,
+            self.metric.name(),
+            self.element.name(),
+            self.db.display()
+        );
+        let json = json!({
+            "database": self.db, "collection": self.collection,
+            "dim": self.dim, "metric": self.metric.name(), "element": self.element.name(),
+        });
+        Ok(Output::new(text, json))
+    }
+}

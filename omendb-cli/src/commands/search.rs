@@ -1,0 +1,207 @@
+//! `search`: the nearest records to a vector, or to a record.
+
+use crate::failure::{Failure, Result, invalid};
+use crate::formats::{self, Columns, IdType, text::parse_vector};
+use crate::output::{self, Output, id_json, shorten, shortest, vector_json};
+use crate::target::{self, Target};
+use omendb::{Collection, Element, Error, Hit, Hits, Id, Include, SearchOptions, Vectors};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Find the nearest records to a vector, or to a record
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  omendb search library.omen --like king
+  omendb search library.omen -c docs --vector '[0.1, 0.2, 0.3]' -k 5
+  omendb search library.omen --vector-file queries.npy --row 17 --min-score 0.5
+  omendb search library.omen --like king -k 20 --offset 20 --json
+  omendb search library.omen --like king --filter \"pos = 'noun' AND year >= 2020\"
+  omendb search library.omen --like king --filter '{\"pos\": \"noun\", \"year\": {\"$gte\": 2020}}'
+
+Scores are higher-is-better for every metric: cosine similarity, dot product, or the negative distance.
+The vector of a collection of bits is given as its bytes.")]
+pub struct Search {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    query: Query,
+    /// How many records
+    #[arg(short, default_value_t = 10)]
+    k: usize,
+    /// How many of the nearest to pass over
+    #[arg(long, default_value_t = 0)]
+    offset: usize,
+    /// Only records with at least this score
+    #[arg(long, allow_negative_numbers = true)]
+    min_score: Option<f32>,
+    /// Only records whose metadata passes: an SQL-style condition or a JSON object
+    #[arg(long, value_name = "CONDITION")]
+    filter: Option<String>,
+    /// Show the vectors, too
+    #[arg(long)]
+    with_vector: bool,
+    /// Take the id of --like as an integer or as a string
+    #[arg(long, value_name = "TYPE")]
+    id_type: Option<IdType>,
+    /// Row of --vector-file, from 0
+    #[arg(long, default_value_t = 0, requires = "vector_file")]
+    row: u64,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Query {
+    /// A vector: numbers between brackets
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    vector: Option<String>,
+    /// A file with a vector: a list of numbers in a .json or .txt file, or any file that can be imported
+    #[arg(long, value_name = "FILE")]
+    vector_file: Option<PathBuf>,
+    /// The id of a record; it is left out of the results itself
+    #[arg(long, value_name = "ID")]
+    like: Option<String>,
+}
+
+impl Search {
+    /// Searches.
+    pub fn run(&self) -> Result<Output> {
+        let db = target::read(&self.target.db)?;
+        let collection = self.target.collection(&db)?;
+        let (vector, itself) = self.query(&collection)?;
+        let include = Include { vector: self.with_vector, metadata: true, text: true };
+        let mut options = SearchOptions::new(self.k).offset(self.offset).include(include);
+        if itself.is_some() {
+            // The record itself is among the nearest: one more is asked for, and all from the first on.
+            options = SearchOptions::new(self.k.saturating_add(self.offset).saturating_add(1)).include(include);
+        }
+        if let Some(score) = self.min_score {
+            options = options.min_score(score);
+        }
+        if let Some(filter) = &self.filter {
+            options = options.filter(target::filter(filter)?);
+        }
+        let start = Instant::now();
+        let mut hits = collection.search(vector, &options)?;
+        let micros = start.elapsed().as_micros() as u64;
+        if let Some(itself) = itself {
+            hits.hits.retain(|hit| hit.id != itself);
+            hits.hits = hits.hits.into_iter().skip(self.offset).take(self.k).collect();
+            hits.complete = hits.hits.len() < self.k;
+        }
+        Ok(render(&hits, self.offset, micros))
+    }
+
+    fn query(&self, collection: &Collection) -> Result<(Vectors<'static>, Option<Id>)> {
+        if let Some(word) = &self.query.like {
+            let record = target::find(collection, word, self.id_type)?.ok_or_else(|| {
+                Failure::Engine(Error::NotFound(format!(
+                    "no record {word} in {}; --like takes the id of a record",
+                    collection.name()
+                )))
+            })?;
+            let vector = Vectors::from(&record.vector);
+            return Ok((owned(vector), Some(record.id)));
+        }
+        if let Some(text) = &self.query.vector {
+            return Ok((self.parse("--vector", text, collection)?, None));
+        }
+        let path = self.query.vector_file.as_deref().unwrap_or(Path::new(""));
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("json" | "txt") => {
+                let text = std::fs::read_to_string(path).map_err(|e| crate::failure::io("read", path, &e))?;
+                Ok((self.parse(&path.display().to_string(), &text, collection)?, None))
+            }
+            _ => Ok((self.read_row(path, collection)?, None)),
+        }
+    }
+
+    fn parse(&self, place: &str, text: &str, collection: &Collection) -> Result<Vectors<'static>> {
+        let mut vector = Vec::new();
+        parse_vector(text, &mut vector)
+            .map_err(|what| invalid(format!("{place}: {what}; give a list such as [0.1, 0.2]")))?;
+        if collection.schema().element != Element::Bits {
+            return Ok(Vectors::F32(Cow::Owned(vector)));
+        }
+        let bytes: Option<Vec<u8>> = vector.iter().map(|x| Some(*x as u8).filter(|b| f32::from(*b) == *x)).collect();
+        let bytes = bytes
+            .ok_or_else(|| invalid(format!("{place}: bits are given as bytes, 0 to 255, eight dimensions each")))?;
+        Ok(Vectors::Bits(Cow::Owned(bytes)))
+    }
+
+    fn read_row(&self, path: &Path, collection: &Collection) -> Result<Vectors<'static>> {
+        let mut source = formats::open(path, None, &Columns::default())?;
+        let dim = source.dim();
+        source.skip(self.row)?;
+        let Some(block) = source.next_block()? else {
+            return Err(invalid(format!("{}: no row {}; rows are counted from 0", path.display(), self.row)));
+        };
+        Ok(match block.vectors {
+            Vectors::F32(v) => Vectors::F32(Cow::Owned(v[..dim].to_vec())),
+            Vectors::F16(v) => Vectors::F16(Cow::Owned(v[..dim].to_vec())),
+            Vectors::I8(v) => Vectors::I8(Cow::Owned(v[..dim].to_vec())),
+            Vectors::U8(v) if collection.schema().element == Element::Bits => {
+                Vectors::Bits(Cow::Owned(v[..dim].to_vec()))
+            }
+            Vectors::U8(v) => Vectors::U8(Cow::Owned(v[..dim].to_vec())),
+            Vectors::Bits(v) => Vectors::Bits(Cow::Owned(v[..dim.div_ceil(8)].to_vec())),
+        })
+    }
+}
+
+fn owned(vectors: Vectors<'_>) -> Vectors<'static> {
+    match vectors {
+        Vectors::F32(v) => Vectors::F32(Cow::Owned(v.into_owned())),
+        Vectors::F16(v) => Vectors::F16(Cow::Owned(v.into_owned())),
+        Vectors::I8(v) => Vectors::I8(Cow::Owned(v.into_owned())),
+        Vectors::U8(v) => Vectors::U8(Cow::Owned(v.into_owned())),
+        Vectors::Bits(v) => Vectors::Bits(Cow::Owned(v.into_owned())),
+    }
+}
+
+/// Hits as a table and as JSON.
+pub fn render(hits: &Hits, offset: usize, micros: u64) -> Output {
+    let shows_text = hits.iter().any(|h| h.text.is_some());
+    let shows_metadata = hits.iter().any(|h| h.metadata.is_some());
+    let mut header = vec!["#", "id", "score"];
+    header.extend(shows_text.then_some("text"));
+    header.extend(shows_metadata.then_some("metadata"));
+    let mut table = output::table(&header);
+    for (i, hit) in hits.iter().enumerate() {
+        let mut row = vec![(offset + i + 1).to_string(), shorten(&hit.id.to_string(), 40), format!("{:.4}", hit.score)];
+        if shows_text {
+            row.push(shorten(hit.text.as_deref().unwrap_or(""), 90));
+        }
+        if shows_metadata {
+            row.push(hit.metadata.as_ref().map_or(String::new(), |m| shorten(&m.to_string(), 60)));
+        }
+        table.add_row(row);
+    }
+    let found = match hits.len() {
+        0 => "nothing found".to_owned(),
+        1 => "1 record".to_owned(),
+        n => format!("{n} records"),
+    };
+    let text = if hits.is_empty() { found } else { format!("{table}\n{found} in {:.2} ms", micros as f64 / 1000.0) };
+    let list: Vec<Value> = hits.iter().map(hit_json).collect();
+    Output::new(text, json!({"hits": list, "complete": hits.complete, "took_us": micros}))
+}
+
+fn hit_json(hit: &Hit) -> Value {
+    let mut map = Map::new();
+    map.insert("id".into(), id_json(&hit.id));
+    map.insert("score".into(), shortest(hit.score));
+    map.insert("distance".into(), shortest(hit.distance));
+    if let Some(vector) = &hit.vector {
+        map.insert("vector".into(), vector_json(vector));
+    }
+    if let Some(metadata) = &hit.metadata {
+        map.insert("metadata".into(), metadata.clone());
+    }
+    if let Some(text) = &hit.text {
+        map.insert("text".into(), json!(text));
+    }
+    Value::Object(map)
+}

@@ -1,0 +1,502 @@
+"""Collections: writing, reading, searching."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from . import _native, _tables, _vectors
+from ._errors import InvalidInput, Unsupported
+from ._hits import BatchHits, Hits, html_table
+from ._reports import CollectionStats, collection_stats
+from ._types import UNSET, Filter, Id, IdLike, Ids, Include, Metadata, Unset, VectorLike
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_INCLUDES: dict[tuple[str, ...], tuple[bool, bool, bool]] = {}
+_DEFAULT_INCLUDE: tuple[Include, ...] = ("metadata", "text")
+_DEFAULT_QUALITY = (None, None)
+
+
+def _include(fields: Iterable[str]) -> tuple[bool, bool, bool]:
+    key = (fields,) if isinstance(fields, str) else tuple(fields)
+    flags = _INCLUDES.get(key)
+    if flags is None:
+        unknown = [field for field in key if field not in ("metadata", "text", "vector")]
+        if unknown:
+            raise InvalidInput(f'include names {unknown[0]!r}; "metadata", "text" and "vector" can be included')
+        flags = _INCLUDES[key] = ("metadata" in key, "text" in key, "vector" in key)
+    return flags
+
+
+def _integer(value: Any, name: str, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise InvalidInput(f"{name} = {value!r} was given; an integer of at least {least} was expected")
+    return number
+
+
+def _quality(recall: float | None, ef: int | None) -> tuple[float | None, int | None]:
+    if recall is not None and (not isinstance(recall, (int, float)) or isinstance(recall, bool)):
+        raise InvalidInput(f"recall = {recall!r} was given; a number from 0.5 to 1 was expected")
+    return recall, None if ef is None else _integer(ef, "ef", 1)
+
+
+def _check_text(text: str | None) -> None:
+    if text is None:
+        return
+    if not isinstance(text, str):
+        raise InvalidInput(f"text of type {type(text).__name__} was given; a str was expected")
+    raise Unsupported("unsupported: text = was given; this version has no full-text search: search with a vector")
+
+
+class Collection:
+    """A collection of records: id, vector, metadata, text. Made by a `Database`; safe to use from several threads.
+
+    >>> import omendb
+    >>> db = omendb.open(":memory:")
+    >>> docs = db.create_collection("docs", dim=2)
+    >>> docs
+    Collection('docs', dim=2, metric='cosine', dtype='f32', records=0)
+    """
+
+    __slots__ = ("_bits", "_native", "dim", "dtype", "metric", "name")
+
+    name: str
+    """The name."""
+    dim: int
+    """Dimensions of each vector."""
+    metric: str
+    """`cosine`, `l2`, `dot` or `hamming`."""
+    dtype: str
+    """Element type of the stored vectors: `f32`, `f16`, `i8`, `u8` or `bits`."""
+
+    def __init__(self, native: _native.Collection) -> None:
+        self._native = native
+        self.name = native.name
+        self.dim, self.metric, self.dtype = native.schema
+        self._bits = self.dim if self.dtype == "bits" else None
+
+    # Writing
+
+    def upsert(
+        self,
+        ids: IdLike | Ids | Any,
+        vectors: VectorLike | None = None,
+        metadata: Metadata | Sequence[Metadata | None] | None = None,
+        text: str | Sequence[str | None] | None = None,
+    ) -> int:
+        """Writes records, replacing those whose ids are known. Returns how many were written.
+
+        The records are durable when the call returns (see `omendb.open`), and written whole or not at all.
+
+        Args:
+            ids: n ids: strings of 1 to 512 bytes or integers from 0 to 2**64 - 1; one id for one record. Or a
+                table (pandas, polars, Arrow) with columns `id` and `vector`, optionally `text` and `metadata`;
+                its other columns become metadata fields.
+            vectors: shape (n, dim), finite numbers: float32 in C order is read in place, every other type and
+                layout is converted. For `bits` collections: bools of shape (n, dim), or packed uint8 (least
+                significant bit first) of shape (n, ceil(dim / 8)).
+            metadata: n dicts (or None): nested JSON values, dates, NumPy values. At most 1 MiB each.
+            text: n strings (or None). At most 16 MiB each.
+
+        Raises:
+            InvalidInput: wrong shapes or types, NaN, infinity, a zero vector under cosine, an id given twice.
+            LimitExceeded: an id, a text, metadata or the batch (1 GiB) is too large.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> docs.upsert("a", [1.0, 0.0], {"year": 2020})
+        1
+        >>> docs.upsert(["a", "b"], [[0.0, 1.0], [1.0, 1.0]], text=["replaced", "new"])
+        2
+        """
+        return self._native.upsert(*self._batch(ids, vectors, metadata, text))
+
+    def add(
+        self,
+        ids: IdLike | Ids | Any,
+        vectors: VectorLike | None = None,
+        metadata: Metadata | Sequence[Metadata | None] | None = None,
+        text: str | Sequence[str | None] | None = None,
+    ) -> int:
+        """Writes new records; arguments and errors as of `upsert`.
+
+        Raises:
+            AlreadyExists: an id is known. Nothing is written.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> docs.add([1], [[1.0, 0.0]])
+        1
+        >>> try:
+        ...     docs.add([1, 2], [[1.0, 0.0], [0.0, 1.0]])
+        ... except omendb.AlreadyExists:
+        ...     print(len(docs))
+        1
+        """
+        return self._native.add(*self._batch(ids, vectors, metadata, text))
+
+    def update(
+        self,
+        id: IdLike,
+        *,
+        vector: VectorLike | None = None,
+        metadata: Metadata | None | Unset = UNSET,
+        text: str | None | Unset = UNSET,
+    ) -> None:
+        """Changes what is given of one record. New metadata replaces the old whole; None removes metadata or text.
+
+        Raises:
+            NotFound: there is no such record.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> _ = docs.upsert("a", [1.0, 0.0], {"year": 2020}, "old")
+        >>> docs.update("a", metadata={"year": 2021}, text=None)
+        >>> docs.get("a")
+        Record(id='a', metadata={'year': 2021}, vector=<2 float32>)
+        """
+        array = None if vector is None else _vectors.query(vector, bits=self._bits)
+        if metadata is not UNSET and metadata is not None and not isinstance(metadata, dict):
+            metadata = _as_dict(metadata, "metadata")
+        if text is not UNSET and text is not None and not isinstance(text, str):
+            raise InvalidInput(f"text of type {type(text).__name__} was given; a str or None was expected")
+        self._native.update(
+            id, array, None if metadata is UNSET else (metadata,), None if text is UNSET else (text,)
+        )
+
+    def delete(self, ids: IdLike | Ids | None = None, *, filter: Filter | None = None) -> int:
+        """Deletes records by id, or those that match a filter. Returns how many existed.
+
+        A filter deletes the records that match when the call begins and still do when they are deleted.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> _ = docs.upsert(["a", "b", "c"], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [{"n": n} for n in range(3)])
+        >>> docs.delete(["a", "unknown"]), docs.delete(filter="n >= 2"), len(docs)
+        (1, 1, 1)
+        """
+        if (ids is None) == (filter is None):
+            raise InvalidInput("delete takes either ids or a filter; to empty a collection, delete and create it anew")
+        if filter is not None:
+            return self._native.delete_matching(filter)
+        return self._native.delete(_id_list(ids))
+
+    # Reading
+
+    @overload
+    def get(self, ids: IdLike) -> _native.Record | None: ...  # type: ignore[overload-overlap]  # a str is a sequence of str too
+    @overload
+    def get(self, ids: Ids) -> list[_native.Record | None]: ...
+    def get(self, ids: IdLike | Ids) -> _native.Record | list[_native.Record | None] | None:
+        """The record of an id, or None; for a list of ids the list of their records in that order.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> _ = docs.upsert("a", [3.0, 4.0])
+        >>> docs.get("a").vector.tolist(), docs.get(["b", "a"])[0]
+        ([3.0, 4.0], None)
+        """
+        if isinstance(ids, (str, int, np.integer)):
+            return self._native.get_one(ids)
+        return self._native.get_many(_id_list(ids))
+
+    def count(self, *, filter: Filter | None = None) -> int:
+        """Number of records, or of those that match a filter.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]], [{"lang": "en"}, {"lang": "de"}])
+        >>> docs.count(), docs.count(filter={"lang": "en"})
+        (2, 1)
+        """
+        return self._native.count(filter)
+
+    def iterate(self, batch_size: int = 1000, *, filter: Filter | None = None) -> Iterator[_native.Record]:
+        """Every record of one consistent view, or those that match a filter, in storage order.
+
+        `batch_size` records are read at a time. Writes made meanwhile are not seen.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]], [{"lang": "en"}, {"lang": "de"}])
+        >>> sorted(record.id for record in docs), [record.id for record in docs.iterate(filter="lang = 'de'")]
+        ([1, 2], [2])
+        """
+        _integer(batch_size, "batch_size", 1)
+        return _records(self._native.iterate(filter), batch_size)
+
+    def __iter__(self) -> Iterator[_native.Record]:
+        return self.iterate()
+
+    def __contains__(self, id: object) -> bool:
+        return self._native.contains(id)
+
+    def __len__(self) -> int:
+        return self._native.count(None)
+
+    def __bool__(self) -> bool:
+        return True
+
+    # Searching
+
+    def search(
+        self,
+        vector: VectorLike | None = None,
+        k: int = 10,
+        *,
+        text: str | None = None,
+        filter: Filter | None = None,
+        recall: float | None = None,
+        ef: int | None = None,
+        min_score: float | None = None,
+        offset: int = 0,
+        include: Iterable[Include] = _DEFAULT_INCLUDE,
+    ) -> Hits:
+        """The `k` records nearest to a vector, best first; equal distances keep one order while nothing changes.
+
+        Args:
+            vector: shape (dim,).
+            k: how many hits to return, 1 to 100,000 less `offset`.
+            text: words to search for in the texts.
+            filter: only records whose metadata match: a dict of operators such as
+                `{"lang": "en", "year": {"$gte": 2020}}`, or a string in the style of SQL such as
+                `"lang = 'en' AND year >= 2020"`. See the README for all operators.
+            recall: the share of the true nearest to find on average, 0.5 to 1; 0.95 by default, 1 is an exact scan.
+                Records that have no graph yet are scanned exactly.
+            ef: a fixed effort instead of `recall`: how many nodes of a graph to expand, 1 to 100,000.
+            min_score: only hits of at least this score.
+            offset: how many of the best hits to skip.
+            include: which of "metadata", "text" and "vector" to fetch.
+
+        Raises:
+            InvalidInput: a vector of another dimension, NaN, an argument out of range, a malformed filter (says where).
+            LimitExceeded: a filter too deep or too large, `k + offset` over 100,000.
+            Unsupported: an argument that this version cannot honour yet.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> _ = docs.upsert(["a", "b"], [[1.0, 0.0], [0.0, 1.0]], metadata=[{"lang": "en"}, None])
+        >>> docs.search([1.0, 0.0], k=1)
+        Hits([Hit(id='a', score=1.0, distance=0.0, metadata={'lang': 'en'})], complete=False)
+        >>> docs.search([0.0, 1.0], k=2, filter={"lang": "en"}).ids
+        ['a']
+        """
+        if text is not None:
+            _check_text(text)
+        quality = _DEFAULT_QUALITY if recall is None and ef is None else _quality(recall, ef)
+        if vector is None:
+            raise InvalidInput("search was given neither a vector nor text; give at least one of them")
+        flags = _INCLUDES[_DEFAULT_INCLUDE] if include is _DEFAULT_INCLUDE else _include(include)
+        if type(k) is not int or k < 1:
+            k = _integer(k, "k", 1)
+        if offset:
+            offset = _integer(offset, "offset", 0)
+        if min_score is not None:
+            min_score = _score(min_score)
+        query = _vectors.query(vector, bits=self._bits)
+        return Hits(self._native.search(query, ((k, offset), min_score, flags, filter, quality)))
+
+    def search_batch(
+        self,
+        vectors: VectorLike,
+        k: int = 10,
+        *,
+        filter: Filter | None = None,
+        recall: float | None = None,
+        ef: int | None = None,
+        min_score: float | None = None,
+        offset: int = 0,
+        include: Iterable[Include] = (),
+        threads: int = 0,
+    ) -> BatchHits:
+        """Searches with every row of `vectors`, shape (queries, dim), on `threads` threads (0: all cores).
+
+        Arguments and errors as of `search`; metadata, text and vectors are left out unless `include` names them.
+        Ctrl-C stops it. Writes that end meanwhile may show in the later queries of a large batch.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2, metric="l2")
+        >>> _ = docs.upsert(["a", "b"], [[0.0, 0.0], [3.0, 4.0]])
+        >>> docs.search_batch([[0.0, 0.0], [3.0, 4.0]], k=2).distances.tolist()
+        [[0.0, 5.0], [0.0, 5.0]]
+        """
+        k = _integer(k, "k", 1)
+        least = None if min_score is None else _score(min_score)
+        numbers = (k, _integer(offset, "offset", 0))
+        native = self._native.search_batch(
+            _vectors.matrix(vectors, bits=self._bits),
+            (numbers, least, _include(include), filter, _quality(recall, ef)),
+            _integer(threads, "threads", 0),
+        )
+        return BatchHits(native, k)
+
+    def recall(self, sample: int = 200, k: int = 10) -> float:
+        """The share of the true `k` nearest that a search finds, measured on `sample` stored vectors.
+
+        Raises:
+            Unsupported: this version cannot measure it yet; compare with `search(..., recall=1)`.
+        """
+        _integer(sample, "sample", 1)
+        _integer(k, "k", 1)
+        raise Unsupported("unsupported: recall() is not in this version; compare hits with those of recall=1")
+
+    def explain(self, vector: VectorLike, k: int = 10, *, filter: Filter | None = None) -> Any:
+        """How a search would be carried out.
+
+        Raises:
+            Unsupported: this version cannot tell yet.
+        """
+        _integer(k, "k", 1)
+        raise Unsupported("unsupported: explain() is not in this version")
+
+    # Maintenance
+
+    def flush(self) -> None:
+        """Moves the records of memory and log into segments, durable when the call returns.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").create_collection("docs", dim=2).flush()
+        """
+        self._native.flush()
+
+    def compact(self) -> None:
+        """Rewrites segments without what was deleted or replaced, and frees its space.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").create_collection("docs", dim=2).compact()
+        """
+        self._native.compact()
+
+    def wait_indexed(self, progress: bool = False, settled: bool = False) -> None:
+        """Flushes, and waits until every large segment has its graph. Ctrl-C ends the wait, not the work.
+
+        Args:
+            progress: show it on standard error (with tqdm if it is installed).
+            settled: wait for the careful graphs that replace the first, quick ones.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").create_collection("docs", dim=2).wait_indexed()
+        """
+        if not progress:
+            self._native.wait_indexed(bool(settled))
+            return
+        from ._progress import waiting
+
+        def left() -> int:
+            stats = self.stats()
+            return stats.memtable_records + stats.unindexed_rows
+
+        with waiting(f"indexing {self.name}", left):
+            self._native.wait_indexed(bool(settled))
+
+    def stats(self) -> CollectionStats:
+        """Counts and sizes.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").create_collection("docs", dim=2).stats().records
+        0
+        """
+        return collection_stats(self._native.stats())
+
+    def __repr__(self) -> str:
+        return (
+            f"Collection({self.name!r}, dim={self.dim}, metric={self.metric!r}, dtype={self.dtype!r}, "
+            f"records={len(self)})"
+        )
+
+    def _repr_html_(self) -> str:
+        stats = self.stats()
+        rows = [
+            ("records", f"{stats.records:,}"),
+            ("dim", self.dim),
+            ("metric", self.metric),
+            ("dtype", self.dtype),
+            ("segments", stats.segments),
+            ("not yet in a segment", f"{stats.memtable_records:,}"),
+            ("deleted, not yet compacted", f"{stats.deleted:,}"),
+        ]
+        return html_table(f"Collection {self.name}", ("", ""), rows)
+
+    def _batch(
+        self, ids: Any, vectors: Any, metadata: Any, text: Any
+    ) -> tuple[list[Any] | npt.NDArray[Any], npt.NDArray[Any], list[Any] | None, list[Any] | None]:
+        """The columns of a batch, checked for shape and type as far as they need to be to be told apart."""
+        if vectors is None:
+            if not _tables.is_table(ids):
+                raise InvalidInput("vectors are missing; give ids and vectors, or a table with columns id and vector")
+            if metadata is not None or text is not None:
+                raise InvalidInput("a table carries its own text and metadata columns; give them there or not at all")
+            ids, vectors, metadata, text = _tables.columns(ids)
+        if isinstance(ids, (str, int, np.integer)):
+            array = _vectors.query(vectors, bits=self._bits).reshape(1, -1)
+            ids = [ids]
+            metadata = [metadata] if metadata is None or not isinstance(metadata, (list, tuple)) else metadata
+            text = [text] if text is None or isinstance(text, str) else text
+        else:
+            array = _vectors.matrix(vectors, bits=self._bits)
+        return _id_list(ids), array, _column(metadata, "metadata", len(array)), _column(text, "text", len(array))
+
+
+def _records(native: _native.RecordIterator, batch_size: int) -> Iterator[_native.Record]:
+    while batch := native.next_batch(batch_size):
+        yield from batch
+
+
+def _score(value: Any) -> float:
+    if isinstance(value, (int, float, np.number)) and not math.isnan(float(value)):
+        return float(value)
+    raise InvalidInput(f"min_score = {value!r} was given; a number was expected")
+
+
+def _as_dict(value: Any, name: str) -> dict[str, Any]:
+    try:
+        return dict(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name} of type {type(value).__name__} was given; a dict or None was expected") from error
+
+
+def _id_list(ids: Any) -> list[Any] | npt.NDArray[Any]:
+    """Ids as the list or integer array that the extension module reads."""
+    if type(ids) is list:
+        return ids
+    if isinstance(ids, (str, int, np.integer)):
+        return [ids]
+    if isinstance(ids, np.ndarray):
+        if ids.ndim != 1:
+            raise InvalidInput(f"ids of shape {ids.shape} were given; one axis was expected")
+        if ids.dtype == np.int64 or ids.dtype == np.uint64:
+            return ids
+        listed: list[Any] = ids.tolist()
+        return listed
+    if isinstance(ids, (bytes, dict)) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"ids of type {type(ids).__name__} were given; a list of str or int was expected")
+    to_pylist = getattr(ids, "to_pylist", None)  # Arrow's columns iterate over scalars of their own
+    return list(ids if to_pylist is None else to_pylist())
+
+
+def _column(values: Any, name: str, rows: int) -> list[Any] | None:
+    if values is None:
+        return None
+    if isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable):
+        raise InvalidInput(
+            f"{name} of type {type(values).__name__} was given for {rows} records; a list of one a record was expected"
+        )
+    column = values if type(values) is list else list(values)
+    if len(column) != rows:
+        raise InvalidInput(f"{rows} vectors but {len(column)} rows of {name} were given; one a record was expected")
+    if name == "metadata":
+        return [each if each is None or type(each) is dict else _as_dict(each, f"metadata[{row}]") for row, each in enumerate(column)]
+    return column
+
+
+_include(_DEFAULT_INCLUDE)

@@ -1,0 +1,340 @@
+"""Databases: opening, collections, maintenance, copies."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any
+
+from . import _native
+from ._collection import Collection, _integer
+from ._errors import InvalidInput, Unsupported
+from ._hits import html_table
+from ._reports import (
+    BackupReport,
+    CheckReport,
+    RecoveryReport,
+    SalvageReport,
+    Stats,
+    backup_report,
+    check_report,
+    recovery_report,
+    salvage_report,
+    stats,
+)
+from ._types import Durability
+
+_PathLike = str | os.PathLike[str]
+_DURABILITIES = ("commit", "interval", "manual")
+_QUANTIZATIONS = ("auto", "none", "sq8", "rabitq", "pq", "binary")
+_PROFILES = ("default", "compact")
+
+
+def open(  # noqa: A001 - `omendb.open` reads as it should
+    path: _PathLike,
+    *,
+    durability: Durability = "commit",
+    interval: float = 1.0,
+    read_only: bool = False,
+    create: bool = True,
+    degraded: bool = False,
+    memory_budget: int | None = None,
+    log_cap: int | None = None,
+) -> Database:
+    """Opens a database, creating it if there is none.
+
+    Args:
+        path: a directory, or ":memory:" for a database that is gone when it is closed.
+        durability: when a write is acknowledged: "commit" when it is on stable storage; "interval" at once, and
+            on stable storage at most `interval` seconds later; "manual" at once, and on stable storage after the
+            next `flush`.
+        interval: seconds, for durability "interval".
+        read_only: refuse writes; several processes may read one database while none writes.
+        create: False raises NotFound where there is no database.
+        degraded: open read-only although files are damaged, without what they hold (see `Database.stats`).
+        memory_budget: bytes that unflushed records and id indexes may take, at least 16 MiB; default a quarter of
+            what the machine or container has.
+        log_cap: most bytes of log, which bounds the time of recovery; default 64 MiB.
+
+    Raises:
+        Locked: another process has it open.
+        Corrupt: files are damaged; see `degraded` and `salvage`.
+        NotFound: there is no database, and `create` or writing is off.
+
+    >>> import omendb
+    >>> with omendb.open(":memory:") as db:
+    ...     db.list_collections()
+    []
+    """
+    place = os.fspath(path)
+    if not isinstance(place, str) or not place:
+        raise InvalidInput(f'path = {path!r} was given; a directory as str or PathLike, or ":memory:", was expected')
+    if durability not in _DURABILITIES:
+        raise InvalidInput(f'durability = {durability!r} was given; "commit", "interval" or "manual" was expected')
+    if not isinstance(interval, (int, float)) or not 0.0 < interval <= 86_400.0:
+        raise InvalidInput(f"interval = {interval!r} was given; seconds above 0 and at most 86400 were expected")
+    in_memory = place == ":memory:"
+    if in_memory and (read_only or degraded or not create):
+        raise InvalidInput('":memory:" opens a new, empty database; read_only, degraded and create=False need a path')
+    native = _native.open(
+        None if in_memory else place,
+        durability=durability,
+        interval_seconds=float(interval),
+        read_only=bool(read_only),
+        create=bool(create),
+        degraded=bool(degraded),
+        memory_budget=None if memory_budget is None else _integer(memory_budget, "memory_budget", 1),
+        log_cap=None if log_cap is None else _integer(log_cap, "log_cap", 1),
+    )
+    return Database(native, place)
+
+
+class Database:
+    """An open database. Made by `omendb.open`; a context manager that closes it; safe to use from several threads.
+
+    >>> import omendb
+    >>> db = omendb.open(":memory:")
+    >>> _ = db.create_collection("docs", dim=384)
+    >>> db
+    Database(':memory:', collections=['docs'])
+    """
+
+    __slots__ = ("__weakref__", "_closed", "_native", "path")
+
+    path: str
+    """The directory, or ":memory:"."""
+
+    def __init__(self, native: _native.Database, path: str) -> None:
+        self._native = native
+        self._closed = False
+        self.path = path
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    # Collections
+
+    def create_collection(
+        self,
+        name: str,
+        dim: int,
+        metric: str = "cosine",
+        dtype: str = "f32",
+        *,
+        quantization: str = "auto",
+        profile: str = "default",
+    ) -> Collection:
+        """Creates a collection.
+
+        Args:
+            name: 1 to 255 bytes.
+            dim: dimensions of every vector, 1 to 65,536.
+            metric: "cosine" (or "cos", "angular"), "l2" ("euclidean", "euclid"), "dot" ("ip", "inner_product"),
+                or "hamming" for bits.
+            dtype: how elements are stored: "f32", "f16", "i8", "u8" or "bits"; what is given in another type is
+                converted, and refused where it does not fit.
+            quantization: "auto" lets the engine choose.
+            profile: "default", or "compact" for less memory.
+
+        Raises:
+            AlreadyExists: there is a collection of that name.
+            InvalidInput: a dimension out of range, an unknown metric or element type.
+            Unsupported: a quantization or profile that this version cannot honour yet.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").create_collection("docs", dim=3, metric="euclidean").metric
+        'l2'
+        """
+        return Collection(self._native.create_collection(*_schema(name, dim, metric, dtype, quantization, profile)))
+
+    def get_or_create_collection(
+        self,
+        name: str,
+        dim: int,
+        metric: str = "cosine",
+        dtype: str = "f32",
+        *,
+        quantization: str = "auto",
+        profile: str = "default",
+    ) -> Collection:
+        """Opens a collection, or creates it; arguments as of `create_collection`.
+
+        Raises:
+            InvalidInput: there is one with other dimensions, metric or element type.
+
+        >>> import omendb
+        >>> db = omendb.open(":memory:")
+        >>> db.get_or_create_collection("docs", dim=3).name, db.get_or_create_collection("docs", dim=3).name
+        ('docs', 'docs')
+        """
+        schema = _schema(name, dim, metric, dtype, quantization, profile)
+        return Collection(self._native.get_or_create_collection(*schema))
+
+    def get_collection(self, name: str) -> Collection:
+        """Opens a collection.
+
+        Raises:
+            NotFound: there is none of that name.
+
+        >>> import omendb
+        >>> db = omendb.open(":memory:")
+        >>> _ = db.create_collection("docs", dim=3)
+        >>> db.get_collection("docs").dim
+        3
+        """
+        return Collection(self._native.collection(_name(name)))
+
+    def list_collections(self) -> list[str]:
+        """The names of the collections.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").list_collections()
+        []
+        """
+        return self._native.collections()
+
+    def delete_collection(self, name: str) -> None:
+        """Deletes a collection and its records.
+
+        Raises:
+            NotFound: there is none of that name.
+
+        >>> import omendb
+        >>> db = omendb.open(":memory:")
+        >>> _ = db.create_collection("docs", dim=3)
+        >>> db.delete_collection("docs")
+        >>> db.list_collections()
+        []
+        """
+        self._native.drop_collection(_name(name))
+
+    def __getitem__(self, name: str) -> Collection:
+        return self.get_collection(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.list_collections()
+
+    # Maintenance
+
+    def flush(self) -> None:
+        """Moves the records of memory and log into segments, durable when the call returns.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").flush()
+        """
+        self._native.flush()
+
+    def compact(self) -> None:
+        """Rewrites segments without what was deleted or replaced, and frees its space.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").compact()
+        """
+        self._native.compact()
+
+    def check(self, deep: bool = False) -> CheckReport:
+        """Verifies the files: names, lengths and checksummed footers, or with `deep` every byte and invariant.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").check(deep=True).ok
+        True
+        """
+        return check_report(self._native.check(bool(deep)))
+
+    def backup(self, destination: _PathLike) -> BackupReport:
+        """Writes a consistent copy to a directory that must not exist, while reads and writes go on.
+
+        >>> import omendb, os, tempfile
+        >>> copy = os.path.join(tempfile.mkdtemp(), "copy.omen")
+        >>> _ = omendb.open(":memory:").backup(copy)
+        >>> omendb.verify_backup(copy).ok
+        True
+        """
+        return backup_report(self._native.backup(destination))
+
+    def stats(self) -> Stats:
+        """Counts, sizes in bytes and latencies in microseconds.
+
+        >>> import omendb
+        >>> omendb.open(":memory:").stats().records
+        0
+        """
+        return stats(self._native.stats())
+
+    def prometheus(self) -> str:
+        """The statistics in the Prometheus text format."""
+        return self._native.prometheus()
+
+    def recovery(self) -> RecoveryReport:
+        """What recovery found when this handle was opened."""
+        return recovery_report(self._native.recovery())
+
+    def close(self) -> None:
+        """Closes the database; collections of it raise Unusable from then on. Closing twice is no error.
+
+        >>> import omendb
+        >>> db = omendb.open(":memory:")
+        >>> db.close()
+        """
+        self._closed = True
+        self._native.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"Database({self.path!r}, closed)"
+        return f"Database({self.path!r}, collections={self.list_collections()})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (each.name, f"{each.records:,}", each.dim, each.metric, each.element) for each in self.stats().collections
+        ]
+        return html_table(f"Database {self.path}", ("collection", "records", "dim", "metric", "dtype"), rows)
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise InvalidInput(f"a collection name of type {type(name).__name__} was given; a str was expected")
+    return name
+
+
+def _schema(
+    name: Any, dim: Any, metric: Any, dtype: Any, quantization: Any, profile: Any
+) -> tuple[str, int, str, str]:
+    for argument, value in (("metric", metric), ("dtype", dtype)):
+        if not isinstance(value, str):
+            raise InvalidInput(f"{argument} of type {type(value).__name__} was given; a str was expected")
+    for argument, value, known in (("quantization", quantization, _QUANTIZATIONS), ("profile", profile, _PROFILES)):
+        if value not in known:
+            raise InvalidInput(f"{argument} = {value!r} was given; one of {', '.join(known)} was expected")
+        if value != known[0]:
+            raise Unsupported(f"unsupported: {argument} = {value!r} is not available in this version; leave it out")
+    return _name(name), _integer(dim, "dim", 1), metric, dtype
+
+
+def verify_backup(path: _PathLike) -> CheckReport:
+    """Verifies every byte of a backup, without opening it for writing.
+
+    Raises:
+        NotFound: there is no backup.
+    """
+    return check_report(_native.verify_backup(path))
+
+
+def restore(source: _PathLike, destination: _PathLike) -> CheckReport:
+    """Copies a backup to a directory that must not exist, verified; open it there."""
+    return check_report(_native.restore(source, destination))
+
+
+def salvage(source: _PathLike, destination: _PathLike) -> SalvageReport:
+    """Copies what is whole in a damaged database to a new one; the source stays as it is."""
+    return salvage_report(_native.salvage(source, destination))

@@ -1,0 +1,315 @@
+//! Collections: writing, reading, searching.
+
+use crate::convert::{filter, id, ids, json, metadata_rows, report, text_rows};
+use crate::errors::{OrRaise, exception};
+use crate::process::{Owned, interruptible};
+use crate::results::{PyBatchHits, PyHits, PyRecord};
+use crate::vectors::{Array, elements_per_vector};
+use omendb::{Batch, Collection, Error, Include, Patch, Records, SearchOptions};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A batch search looks for Ctrl-C about this often.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A collection of an open database.
+#[pyclass(frozen, name = "Collection", module = "omendb._native")]
+pub(crate) struct PyCollection {
+    collection: Owned<Collection>,
+}
+
+impl PyCollection {
+    pub(crate) fn new(collection: Collection) -> Self {
+        PyCollection { collection: Owned::new(collection) }
+    }
+
+    fn get(&self, py: Python<'_>) -> PyResult<&Collection> {
+        self.collection.get().or_raise(py)
+    }
+
+    /// Hands a batch to `write`, the vectors borrowed and the lock released.
+    fn write<'py>(
+        &self,
+        py: Python<'py>,
+        columns: Columns<'_, 'py>,
+        write: impl FnOnce(&Collection, Batch<'_>) -> omendb::Result<usize> + Send,
+    ) -> PyResult<usize> {
+        let collection = self.get(py)?;
+        let column = ids(columns.ids)?;
+        let array = Array::borrow(columns.vectors)?;
+        let (elements, rows) = array.rows(py, collection.schema())?;
+        if rows != column.len() {
+            let what = format!("{} ids but {rows} vectors were given; one a record is expected", column.len());
+            return Err(exception(py, &Error::invalid(what)));
+        }
+        let metadata = columns.metadata.map(metadata_rows).transpose()?;
+        let held = columns.text.map(text_rows).transpose()?;
+        let text = held.as_ref().map(|rows| text_slices(rows)).transpose()?;
+        py.detach(|| {
+            let mut batch = Batch::new(column, elements);
+            if let Some(rows) = &metadata {
+                batch = batch.with_metadata(rows.iter().map(Option::as_ref))?;
+            }
+            if let Some(rows) = text {
+                batch = batch.with_text(rows);
+            }
+            write(collection, batch)
+        })
+        .or_raise(py)
+    }
+}
+
+/// The columns of a batch as Python objects.
+struct Columns<'a, 'py> {
+    ids: &'a Bound<'py, PyAny>,
+    vectors: &'a Bound<'py, PyAny>,
+    metadata: Option<&'a Bound<'py, PyList>>,
+    text: Option<&'a Bound<'py, PyList>>,
+}
+
+fn text_slices<'a>(rows: &'a [Option<Bound<'_, PyString>>]) -> PyResult<Vec<Option<&'a str>>> {
+    rows.iter().map(|text| text.as_ref().map(|text| text.to_str()).transpose()).collect()
+}
+
+/// The options of a search as the facade hands them over.
+#[derive(FromPyObject)]
+struct Wanted<'py>(
+    /// `k` and `offset`.
+    (usize, usize),
+    /// The least score.
+    Option<f32>,
+    /// Whether to fetch metadata, text and vector.
+    (bool, bool, bool),
+    /// The filter.
+    Option<Bound<'py, PyAny>>,
+    /// `recall` and `ef`.
+    (Option<f32>, Option<usize>),
+);
+
+impl Wanted<'_> {
+    fn options(&self) -> PyResult<SearchOptions> {
+        let Wanted((k, offset), min_score, (metadata, text, vector), only, (recall, ef)) = self;
+        let include = Include { vector: *vector, metadata: *metadata, text: *text };
+        let mut options = SearchOptions::new(*k).offset(*offset).include(include);
+        options.min_score = *min_score;
+        options.ef = *ef;
+        if let Some(recall) = recall {
+            options.recall = *recall;
+        }
+        if let Some(only) = only {
+            options.filter = Some(filter(only)?);
+        }
+        Ok(options)
+    }
+}
+
+#[pymethods]
+impl PyCollection {
+    /// The name.
+    #[getter]
+    fn name<'a>(&'a self, py: Python<'_>) -> PyResult<&'a str> {
+        Ok(self.get(py)?.name())
+    }
+
+    /// Dimensions, metric and element type.
+    #[getter]
+    fn schema(&self, py: Python<'_>) -> PyResult<(usize, &'static str, &'static str)> {
+        let schema = self.get(py)?.schema();
+        Ok((schema.dim, schema.metric.name(), schema.element.name()))
+    }
+
+    /// Writes or replaces records.
+    fn upsert(
+        &self,
+        py: Python<'_>,
+        ids: &Bound<'_, PyAny>,
+        vectors: &Bound<'_, PyAny>,
+        metadata: Option<&Bound<'_, PyList>>,
+        text: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<usize> {
+        self.write(py, Columns { ids, vectors, metadata, text }, |collection, batch| collection.upsert(batch))
+    }
+
+    /// Writes new records, refusing known ids.
+    fn add(
+        &self,
+        py: Python<'_>,
+        ids: &Bound<'_, PyAny>,
+        vectors: &Bound<'_, PyAny>,
+        metadata: Option<&Bound<'_, PyList>>,
+        text: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<usize> {
+        self.write(py, Columns { ids, vectors, metadata, text }, |collection, batch| collection.add(batch))
+    }
+
+    /// Changes parts of one record. `metadata` and `text` are one-element tuples, or None to leave them be.
+    fn update(
+        &self,
+        py: Python<'_>,
+        record: &Bound<'_, PyAny>,
+        vector: Option<&Bound<'_, PyAny>>,
+        metadata: Option<(Bound<'_, PyAny>,)>,
+        text: Option<(Option<String>,)>,
+    ) -> PyResult<()> {
+        let collection = self.get(py)?;
+        let record = id(record)?;
+        let array = vector.map(Array::borrow).transpose()?;
+        let elements = array.as_ref().map(|array| array.rows(py, collection.schema())).transpose()?;
+        let metadata = metadata.map(|(value,)| json(&value, || "metadata".to_owned())).transpose()?;
+        let patch =
+            Patch { vector: elements.map(|(elements, _)| elements.into()), metadata, text: text.map(|(text,)| text) };
+        py.detach(|| collection.update(&record, patch)).or_raise(py)
+    }
+
+    /// Deletes records; returns how many existed.
+    fn delete(&self, py: Python<'_>, records: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let collection = self.get(py)?;
+        let records = ids(records)?;
+        py.detach(|| collection.delete(records.iter())).or_raise(py)
+    }
+
+    /// Deletes the records that match a filter; returns how many.
+    fn delete_matching(&self, py: Python<'_>, only: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let collection = self.get(py)?;
+        let only = filter(only)?;
+        py.detach(|| collection.delete_matching(&only)).or_raise(py)
+    }
+
+    /// Reads one record.
+    fn get_one(&self, py: Python<'_>, record: &Bound<'_, PyAny>) -> PyResult<Option<PyRecord>> {
+        let collection = self.get(py)?;
+        let record = id(record)?;
+        Ok(py.detach(|| collection.get(&record)).or_raise(py)?.map(PyRecord::from))
+    }
+
+    /// Reads records in the order of their ids, None where there is none.
+    fn get_many(&self, py: Python<'_>, records: &Bound<'_, PyAny>) -> PyResult<Vec<Option<PyRecord>>> {
+        let collection = self.get(py)?;
+        let records = ids(records)?;
+        let found = py.detach(|| collection.get_many(records.iter())).or_raise(py)?;
+        Ok(found.into_iter().map(|record| record.map(PyRecord::from)).collect())
+    }
+
+    /// Whether there is a record of this id.
+    fn contains(&self, py: Python<'_>, record: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let collection = self.get(py)?;
+        let record = id(record)?;
+        py.detach(|| collection.contains(&record)).or_raise(py)
+    }
+
+    /// Number of records, or of those that match a filter.
+    fn count(&self, py: Python<'_>, only: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+        let collection = self.get(py)?;
+        let only = only.map(filter).transpose()?;
+        py.detach(|| match &only {
+            Some(only) => collection.count_matching(only),
+            None => collection.count(),
+        })
+        .or_raise(py)
+    }
+
+    /// Every record, or those that match a filter, in one consistent view.
+    fn iterate(&self, py: Python<'_>, only: Option<&Bound<'_, PyAny>>) -> PyResult<RecordIterator> {
+        let collection = self.get(py)?;
+        let only = only.map(filter).transpose()?;
+        let records = py
+            .detach(|| match &only {
+                Some(only) => collection.iterate_matching(only),
+                None => collection.iterate(),
+            })
+            .or_raise(py)?;
+        Ok(RecordIterator { records: Owned::new(Mutex::new(records)) })
+    }
+
+    /// Searches with one vector.
+    fn search(&self, py: Python<'_>, vector: &Bound<'_, PyAny>, wanted: Wanted<'_>) -> PyResult<PyHits> {
+        let collection = self.get(py)?;
+        let array = Array::borrow(vector)?;
+        let (elements, _) = array.rows(py, collection.schema())?;
+        let options = wanted.options()?;
+        let hits = py.detach(|| collection.search(elements, &options)).or_raise(py)?;
+        PyHits::new(py, hits)
+    }
+
+    /// Searches with each row of `vectors` on `threads` threads (0: all cores).
+    fn search_batch(
+        &self,
+        py: Python<'_>,
+        vectors: &Bound<'_, PyAny>,
+        wanted: Wanted<'_>,
+        threads: usize,
+    ) -> PyResult<PyBatchHits> {
+        let collection = self.get(py)?;
+        let array = Array::borrow(vectors)?;
+        let (elements, rows) = array.rows(py, collection.schema())?;
+        let per_row = elements_per_vector(collection.schema());
+        let options = wanted.options()?;
+        let mut found = Vec::with_capacity(rows);
+        let mut step = 256;
+        while found.len() < rows {
+            let until = rows.min(found.len() + step);
+            let part = elements.slice(found.len() * per_row..until * per_row);
+            let started = Instant::now();
+            found.extend(py.detach(|| collection.search_batch(part, &options, threads)).or_raise(py)?);
+            step = next_step(step, started.elapsed());
+            py.check_signals()?;
+        }
+        Ok(PyBatchHits::new(found, options.k))
+    }
+
+    /// Moves this collection's records from memory and log to segments.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let collection = self.get(py)?.clone();
+        interruptible(py, move || collection.flush())
+    }
+
+    /// Rewrites segments without what was deleted or replaced.
+    fn compact(&self, py: Python<'_>) -> PyResult<()> {
+        let collection = self.get(py)?.clone();
+        interruptible(py, move || collection.compact())
+    }
+
+    /// Flushes, and waits until every segment that wants a graph has one; with `settled`, the careful one.
+    fn wait_indexed(&self, py: Python<'_>, settled: bool) -> PyResult<()> {
+        let collection = self.get(py)?.clone();
+        interruptible(py, move || collection.wait_indexed(settled))
+    }
+
+    /// Counts and sizes.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let collection = self.get(py)?;
+        report(py, &py.detach(|| collection.stats()))
+    }
+}
+
+/// The rows to search before the next look for signals: as many as take about [`SIGNAL_INTERVAL`].
+fn next_step(step: usize, took: Duration) -> usize {
+    if took < SIGNAL_INTERVAL / 2 {
+        step.saturating_mul(2)
+    } else if took > SIGNAL_INTERVAL * 2 {
+        (step / 2).max(16)
+    } else {
+        step
+    }
+}
+
+/// Reads a collection's records a batch at a time.
+#[pyclass(frozen, name = "RecordIterator", module = "omendb._native")]
+pub(crate) struct RecordIterator {
+    records: Owned<Mutex<Records>>,
+}
+
+#[pymethods]
+impl RecordIterator {
+    /// The next `count` records; fewer at the end, and an empty list after it.
+    fn next_batch(&self, py: Python<'_>, count: usize) -> PyResult<Vec<PyRecord>> {
+        let records = self.records.get().or_raise(py)?;
+        let batch = py.detach(|| {
+            let mut records = records.lock().unwrap_or_else(PoisonError::into_inner);
+            records.by_ref().take(count).collect::<omendb::Result<Vec<_>>>()
+        });
+        Ok(batch.or_raise(py)?.into_iter().map(PyRecord::from).collect())
+    }
+}

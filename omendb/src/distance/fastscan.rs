@@ -1,0 +1,272 @@
+//! One-bit codes of 32 neighbours at a time, compared by table look-ups that stay in registers.
+//!
+//! A neighbour's code holds the signs of its difference from the node it hangs on. A block of 32 codes stores, for
+//! every four dimensions, 16 bytes: byte `b` has the four signs of neighbour `b` in its low and of `b + 16` in its high
+//! half. Two half-precision factors a neighbour (`add`, divided by [`ADD_SCALE`], and `slope`) turn the product of the
+//! query with the signs into an estimate of the squared distance: `base + add - slope * product`.
+
+use half::f16;
+
+/// Neighbours of a block.
+pub const BLOCK: usize = 32;
+/// What the `add` factor is divided by to fit half precision.
+pub const ADD_SCALE: f32 = 1024.0;
+
+/// Bytes of one block's codes.
+pub fn block_bytes(width: usize) -> usize {
+    width / 4 * 16
+}
+
+/// The query's products with all sixteen sign patterns of every four dimensions, rounded to 8 bits.
+#[derive(Debug, Default)]
+pub struct SignTables {
+    tables: Vec<u8>,
+    step: f32,
+    bias: f32,
+}
+
+impl SignTables {
+    /// Makes the tables of a placed query; its length is a multiple of 16, at most 1,024 so that sums fit 16 bits.
+    pub fn fill(&mut self, query: &[f32]) {
+        self.tables.clear();
+        let reach = |four: &[f32]| four.iter().map(|value| value.abs()).sum::<f32>();
+        let largest = query.chunks_exact(4).map(reach).fold(0f32, f32::max);
+        let scale = if largest > 0.0 { 255.0 / (2.0 * largest) } else { 0.0 };
+        self.step = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        self.bias = 0.0;
+        for four in query.chunks_exact(4) {
+            let sum = reach(four);
+            self.bias += sum;
+            let mut table = [0f32; 16];
+            table[0] = sum - (four[0] + four[1] + four[2] + four[3]);
+            for bit in 0..4 {
+                for pattern in 0..1 << bit {
+                    table[pattern + (1 << bit)] = table[pattern] + 2.0 * four[bit];
+                }
+            }
+            self.tables.extend(table.iter().map(|value| (value * scale + 0.5) as u8));
+        }
+    }
+}
+
+/// One block of neighbours: codes, then the two factors as little-endian half-precision numbers.
+#[derive(Clone, Copy)]
+pub struct SignBlock<'a> {
+    /// [`block_bytes`] bytes.
+    pub codes: &'a [u8],
+    /// 64 bytes.
+    pub add: &'a [u8],
+    /// 64 bytes.
+    pub slope: &'a [u8],
+}
+
+/// Estimates the squared distances of a block; bit `i` of the answer says that `out[i] < threshold`.
+///
+/// `base` is the squared distance of the query to the node that the block hangs on.
+pub fn estimate(tables: &SignTables, block: SignBlock<'_>, base: f32, threshold: f32, out: &mut [f32; BLOCK]) -> u32 {
+    assert!(block.codes.len() >= tables.tables.len() && block.add.len() >= 64 && block.slope.len() >= 64);
+    #[cfg(target_arch = "x86_64")]
+    if super::codes::has_vnni() {
+        // SAFETY: the features were detected on this processor, and the lengths were checked above.
+        return unsafe { x86::estimate_avx512(tables, block, base, threshold, out) };
+    }
+    estimate_portable(tables, block, base, threshold, out)
+}
+
+fn estimate_portable(
+    tables: &SignTables,
+    block: SignBlock<'_>,
+    base: f32,
+    threshold: f32,
+    out: &mut [f32; BLOCK],
+) -> u32 {
+    let mut sums = [0u16; BLOCK];
+    for (table, codes) in tables.tables.chunks_exact(16).zip(block.codes.chunks_exact(16)) {
+        for (index, &byte) in codes.iter().enumerate() {
+            sums[index] += u16::from(table[usize::from(byte & 15)]);
+            sums[index + 16] += u16::from(table[usize::from(byte >> 4)]);
+        }
+    }
+    let half = |bytes: &[u8], index: usize| f16::from_le_bytes([bytes[index * 2], bytes[index * 2 + 1]]).to_f32();
+    let mut below = 0;
+    for (index, &sum) in sums.iter().enumerate() {
+        let product = f32::from(sum) * tables.step - tables.bias;
+        out[index] = half(block.add, index) * ADD_SCALE + base - half(block.slope, index) * product;
+        below |= u32::from(out[index] < threshold) << index;
+    }
+    below
+}
+
+/// The signs of the difference of two biased codes and what the factors are made of.
+pub struct SignParts {
+    /// Sum of squares of the differences.
+    pub square: f32,
+    /// Sum of their absolute values.
+    pub absolute: f32,
+    /// Product of the signs (`+1` where the neighbour's value is larger, else `-1`) with the node's signed code.
+    pub product: f32,
+}
+
+/// Compares a neighbour's biased code with its node's, writing one bit a dimension (1: the neighbour's is larger).
+///
+/// Both codes and `8 * signs.len()` are the same multiple of 64 long.
+pub fn sign_parts(node: &[u8], neighbour: &[u8], signs: &mut [u64]) -> SignParts {
+    #[cfg(target_arch = "x86_64")]
+    if super::codes::has_vnni() {
+        // SAFETY: the features were detected on this processor.
+        return unsafe { x86::sign_parts_avx512(node, neighbour, signs) };
+    }
+    sign_parts_portable(node, neighbour, signs)
+}
+
+fn sign_parts_portable(node: &[u8], neighbour: &[u8], signs: &mut [u64]) -> SignParts {
+    let (mut square, mut absolute, mut product) = (0i64, 0i64, 0i64);
+    for ((node, neighbour), word) in node.chunks_exact(64).zip(neighbour.chunks_exact(64)).zip(signs) {
+        *word = 0;
+        for (bit, (&a, &b)) in node.iter().zip(neighbour).enumerate() {
+            let difference = i64::from(b) - i64::from(a);
+            square += difference * difference;
+            absolute += difference.abs();
+            product += (i64::from(a) - 128) * if b > a { 1 } else { -1 };
+            *word |= u64::from(b > a) << bit;
+        }
+    }
+    SignParts { square: square as f32, absolute: absolute as f32, product: product as f32 }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{ADD_SCALE, BLOCK, SignBlock, SignParts, SignTables};
+    use std::arch::x86_64::*;
+
+    /// Sums the four 128-bit lanes of 16-bit counters.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    fn fold(value: __m512i) -> __m128i {
+        let half = _mm256_add_epi16(_mm512_castsi512_si256(value), _mm512_extracti64x4_epi64::<1>(value));
+        _mm_add_epi16(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half))
+    }
+
+    /// The caller guarantees the lengths that `estimate` checks.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    pub unsafe fn estimate_avx512(
+        tables: &SignTables,
+        block: SignBlock<'_>,
+        base: f32,
+        threshold: f32,
+        out: &mut [f32; BLOCK],
+    ) -> u32 {
+        let mask = _mm512_set1_epi8(15);
+        let zero = _mm512_setzero_si512();
+        let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
+        for (table, codes) in tables.tables.chunks_exact(64).zip(block.codes.chunks_exact(64)) {
+            // SAFETY: both chunks are 64 bytes long.
+            let (table, codes) =
+                unsafe { (_mm512_loadu_si512(table.as_ptr().cast()), _mm512_loadu_si512(codes.as_ptr().cast())) };
+            let first = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, mask));
+            let second = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), mask));
+            low = _mm512_add_epi16(low, first);
+            low_odd = _mm512_add_epi16(low_odd, _mm512_srli_epi16::<8>(first));
+            high = _mm512_add_epi16(high, second);
+            high_odd = _mm512_add_epi16(high_odd, _mm512_srli_epi16::<8>(second));
+        }
+        // Even bytes: what is left of the 16-bit sums when the odd bytes' share is taken out.
+        low = _mm512_sub_epi16(low, _mm512_slli_epi16::<8>(low_odd));
+        high = _mm512_sub_epi16(high, _mm512_slli_epi16::<8>(high_odd));
+        let mut below = 0u32;
+        let step = _mm512_set1_ps(tables.step);
+        let bias = _mm512_set1_ps(-tables.bias);
+        for (part, (even, odd)) in [(fold(low), fold(low_odd)), (fold(high), fold(high_odd))].into_iter().enumerate() {
+            let sums = _mm256_set_m128i(_mm_unpackhi_epi16(even, odd), _mm_unpacklo_epi16(even, odd));
+            let sums = _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums));
+            // SAFETY: both factor arrays are 64 bytes long, and part is 0 or 1.
+            let (add, slope) = unsafe {
+                (
+                    _mm256_loadu_si256(block.add.as_ptr().add(part * 32).cast()),
+                    _mm256_loadu_si256(block.slope.as_ptr().add(part * 32).cast()),
+                )
+            };
+            let product = _mm512_fmadd_ps(sums, step, bias);
+            let add = _mm512_fmadd_ps(_mm512_cvtph_ps(add), _mm512_set1_ps(ADD_SCALE), _mm512_set1_ps(base));
+            let estimate = _mm512_fnmadd_ps(_mm512_cvtph_ps(slope), product, add);
+            // SAFETY: `out` holds 32 values.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(part * 16), estimate) };
+            let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(estimate, _mm512_set1_ps(threshold));
+            below |= u32::from(less) << (part * 16);
+        }
+        below
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    pub fn sign_parts_avx512(node: &[u8], neighbour: &[u8], signs: &mut [u64]) -> SignParts {
+        let zero = _mm512_setzero_si512();
+        let (mut square, mut absolute, mut chosen, mut whole) = (zero, zero, zero, zero);
+        let (mut set, mut dims) = (0i64, 0i64);
+        for ((node, neighbour), word) in node.chunks_exact(64).zip(neighbour.chunks_exact(64)).zip(signs) {
+            // SAFETY: both chunks are 64 bytes long.
+            let (a, b) =
+                unsafe { (_mm512_loadu_si512(node.as_ptr().cast()), _mm512_loadu_si512(neighbour.as_ptr().cast())) };
+            let larger = _mm512_cmpgt_epu8_mask(b, a);
+            let difference = _mm512_or_si512(_mm512_subs_epu8(a, b), _mm512_subs_epu8(b, a));
+            absolute = _mm512_add_epi64(absolute, _mm512_sad_epu8(difference, zero));
+            let (first, second) = (_mm512_unpacklo_epi8(difference, zero), _mm512_unpackhi_epi8(difference, zero));
+            square = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(square, first, first), second, second);
+            chosen = _mm512_add_epi64(chosen, _mm512_sad_epu8(_mm512_maskz_mov_epi8(larger, a), zero));
+            whole = _mm512_add_epi64(whole, _mm512_sad_epu8(a, zero));
+            set += i64::from(larger.count_ones());
+            dims += 64;
+            *word = larger;
+        }
+        let chosen = _mm512_reduce_add_epi64(chosen) - 128 * set;
+        let whole = _mm512_reduce_add_epi64(whole) - 128 * dims;
+        SignParts {
+            square: _mm512_reduce_add_epi32(square) as u32 as f32,
+            absolute: _mm512_reduce_add_epi64(absolute) as f32,
+            product: (2 * chosen - whole) as f32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dispatched_kernels_agree_with_the_portable_ones() {
+        let mut state = 11u64;
+        let mut byte = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 56) as u8
+        };
+        for width in [64usize, 128, 256] {
+            let query: Vec<f32> = (0..width).map(|_| f32::from(byte()) - 128.0).collect();
+            let mut tables = SignTables::default();
+            tables.fill(&query);
+            let codes: Vec<u8> = (0..block_bytes(width)).map(|_| byte()).collect();
+            let add: Vec<u8> = (0..32).flat_map(|_| f16::from_f32(f32::from(byte())).to_le_bytes()).collect();
+            let slope: Vec<u8> = (0..32).flat_map(|_| f16::from_f32(f32::from(byte()) / 9.0).to_le_bytes()).collect();
+            let block = SignBlock { codes: &codes, add: &add, slope: &slope };
+            let (mut fast, mut slow) = ([0f32; BLOCK], [0f32; BLOCK]);
+            let threshold = 9000.0;
+            let a = estimate(&tables, block, 1000.0, threshold, &mut fast);
+            let b = estimate_portable(&tables, block, 1000.0, threshold, &mut slow);
+            assert_eq!(a, b);
+            assert!(fast.iter().zip(&slow).all(|(x, y)| (x - y).abs() <= 1e-4 * y.abs().max(100.0)));
+            // The tables' products are the true ones but for rounding.
+            for neighbour in 0..BLOCK {
+                let sign = |dim: usize| {
+                    let byte = codes[dim / 4 * 16 + neighbour % 16];
+                    if byte >> (dim % 4 + neighbour / 16 * 4) & 1 == 1 { 1.0 } else { -1.0f32 }
+                };
+                let exact: f32 = query.iter().enumerate().map(|(dim, value)| value * sign(dim)).sum();
+                let half = |b: &[u8]| f16::from_le_bytes([b[neighbour * 2], b[neighbour * 2 + 1]]).to_f32();
+                let product = (half(&add) * ADD_SCALE + 1000.0 - fast[neighbour]) / half(&slope).max(1e-9);
+                assert!(half(&slope) == 0.0 || (product - exact).abs() < width as f32, "{product} {exact}");
+            }
+            let (a, b): (Vec<u8>, Vec<u8>) = (0..width).map(|_| (byte(), byte())).unzip();
+            let (mut one, mut two) = (vec![0u64; width / 64], vec![0u64; width / 64]);
+            let (x, y) = (sign_parts(&a, &b, &mut one), sign_parts_portable(&a, &b, &mut two));
+            assert_eq!((one, x.square, x.absolute, x.product), (two, y.square, y.absolute, y.product));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Measures, for each graph, what effort reaches what recall.
+
+use super::exact::{self, Kind};
+use super::layout::GraphIndex;
+use super::parallel::Task;
+use super::search::{Effort, Scratch};
+use super::{Rows, mix};
+use crate::distance::codes;
+use crate::distance::gemm::{self, KeyBits, NO_KEY, RowBlock, TILE, Tile};
+use crate::error::Result;
+use std::sync::atomic::AtomicBool;
+
+/// Slacks that are measured, or beams where the walk keeps to one.
+const SLACKS: [f32; 14] = [0.8, 0.9, 0.95, 1.0, 1.03, 1.06, 1.1, 1.14, 1.18, 1.24, 1.32, 1.45, 1.7, 2.2];
+const BEAMS: [f32; 14] = [10.0, 14.0, 20.0, 28.0, 40.0, 56.0, 80.0, 112.0, 160.0, 224.0, 320.0, 448.0, 640.0, 1024.0];
+/// Most rows that are used as queries: multiples of a tile.
+const MAX_QUERIES: usize = 512;
+/// Neighbours that recall is judged on.
+const K: usize = 10;
+/// Recall beyond which larger beams are not measured.
+const ENOUGH: f32 = 0.9995;
+
+impl GraphIndex {
+    /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node.
+    pub fn calibrate(&mut self, rows: Rows<'_>, threads: usize, cancel: &AtomicBool) -> Result<()> {
+        let task = Task { threads, cancel };
+        let wanted = (self.count / 100).min(MAX_QUERIES) / TILE * TILE;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let picks: Vec<u32> = (0..wanted)
+            .map(|index| {
+                let (from, to) = (index * self.count / wanted, (index + 1) * self.count / wanted);
+                (from + (mix(self.seed(), index as u64) % (to - from) as u64) as usize) as u32
+            })
+            .collect();
+        let truth = self.exact_answers(rows, &picks, &task)?;
+        let mut pairs = Vec::new();
+        for level in if self.kind == Kind::Product { BEAMS } else { SLACKS } {
+            let hits = task.map(wanted.div_ceil(TILE), |part| {
+                let (mut scratch, mut out, mut hits) = (Scratch::default(), Vec::new(), (0, 0));
+                for (&pick, truth) in picks.iter().zip(&truth).skip(part * TILE).take(TILE) {
+                    let own = self.order()[pick as usize];
+                    // With its own node, whose edges are the answer, every row would be an easy query.
+                    scratch.blind_to = Some(pick);
+                    let effort = self.effort_of(level, K);
+                    self.search(rows, rows.row(own as usize), K, effort, None, &mut scratch, &mut out)?;
+                    let limit = truth + truth.abs() * 1e-5 + 1e-6;
+                    let found = out.iter().filter(|(_, distance)| *distance <= limit).count().min(K);
+                    hits = (hits.0 + found, hits.1 + found * found);
+                }
+                Ok(hits)
+            })?;
+            let (sum, squares) = hits.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+            let (mean, rows) = (sum as f32 / wanted as f32, wanted as f32);
+            // A sample errs: what is promised is one standard error below what was measured.
+            let error = ((squares as f32 / rows - mean * mean).max(0.0) / rows).sqrt();
+            pairs.push((level, ((mean - error) / K as f32).max(0.0)));
+            if mean / K as f32 >= ENOUGH {
+                break;
+            }
+        }
+        self.set_calibration(&pairs);
+        Ok(())
+    }
+
+    /// The exact distance of each pick's tenth neighbour.
+    fn exact_answers(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<f32>> {
+        const PART: usize = 1 << 16;
+        const KEPT: usize = 16;
+        let tiles: Vec<Tile> = picks
+            .chunks(TILE)
+            .map(|picks| {
+                let mut tile = Tile::default();
+                let norms = picks.iter().map(|&pick| codes::row_terms(self.code(pick)).0);
+                tile.pack(self.width, picks.iter().map(|&pick| self.code(pick)), norms);
+                tile
+            })
+            .collect();
+        let bits = KeyBits::new(self.width, 256);
+        let found = task.map(self.count.div_ceil(PART), |part| {
+            let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); picks.len()];
+            let (mut signed, mut terms, mut best) = (Vec::new(), Vec::new(), Vec::new());
+            let end = ((part + 1) * PART).min(self.count);
+            for first in (part * PART..end).step_by(256) {
+                signed.clear();
+                terms.clear();
+                for id in first..(first + 256).min(end) {
+                    signed.extend(self.code(id as u32).iter().map(|code| code ^ 0x80));
+                    terms.push(codes::row_terms(self.code(id as u32)).1);
+                }
+                let block = RowBlock { signed: &signed, terms: &terms };
+                for (number, tile) in tiles.iter().enumerate() {
+                    gemm::nearest_rows(tile, block, bits, KEPT, &mut best);
+                    for lane in 0..TILE.min(picks.len() - number * TILE) {
+                        let nearest = (0..KEPT).map(|rank| best[rank * TILE + lane]).take_while(|&key| key != NO_KEY);
+                        let list = &mut found[number * TILE + lane];
+                        list.extend(nearest.map(|key| (bits.distance(key), (first + bits.index(key)) as u32)));
+                        if list.len() > 64 * KEPT {
+                            list.select_nth_unstable(4 * KEPT);
+                            list.truncate(4 * KEPT);
+                        }
+                    }
+                }
+            }
+            Ok(found)
+        })?;
+        let mut answers = Vec::with_capacity(picks.len());
+        for (index, &pick) in picks.iter().enumerate() {
+            let mut near: Vec<(u32, u32)> = found.iter().flat_map(|part| part[index].iter().copied()).collect();
+            near.sort_unstable();
+            let own = self.order()[pick as usize];
+            let prepared = exact::prepare(&rows, rows.row(own as usize));
+            let candidates = near.iter().take(4 * KEPT).filter(|&&(_, id)| id != pick);
+            let candidates: Vec<u32> = candidates.map(|&(_, id)| self.order()[id as usize]).collect();
+            let mut distances = vec![0.0; candidates.len()];
+            rows.distances_of(&prepared, &candidates, &mut distances);
+            distances.sort_unstable_by(f32::total_cmp);
+            answers.push(distances.get(K - 1).or(distances.last()).copied().unwrap_or(0.0));
+        }
+        Ok(answers)
+    }
+
+    /// The effort that reached `recall` (0 to 1) at calibration, for `k` results.
+    pub fn effort_for(&self, recall: f32, k: usize) -> Effort {
+        let pairs = &self.calibration[..];
+        let level = match pairs.iter().position(|&(_, measured)| measured >= recall) {
+            Some(0) => pairs[0].0,
+            Some(place) => {
+                let ((low, below), (high, above)) = (pairs[place - 1], pairs[place]);
+                low + (high - low) * (recall - below) / (above - below).max(1e-6)
+            }
+            None if self.kind == Kind::Product => pairs.last().map_or(256.0, |pair| pair.0),
+            None => pairs.last().map_or(1.3, |pair| pair.0),
+        };
+        self.effort_of(level, k)
+    }
+
+    fn effort_of(&self, level: f32, k: usize) -> Effort {
+        let effort = if self.kind == Kind::Product {
+            Effort::beam(level.ceil() as usize + k.saturating_sub(K))
+        } else {
+            Effort::slack(level)
+        };
+        Effort { rerank: effort.rerank + k / 4, ..effort }
+    }
+}

@@ -1,0 +1,357 @@
+//! The graph as one block of little-endian bytes.
+//!
+//! A header of 256 bytes ([`Header`]), then sections that begin at multiples of 64 bytes, in this order:
+//!
+//! | section | bytes |
+//! |---|---|
+//! | nodes | one block of `node_stride` bytes a node, see below |
+//! | codes | one biased 8-bit code of `width` bytes a node |
+//! | order | u32 a node: the row that the node stands for |
+//! | entries | u32 each: nodes that searches may start from |
+//! | centre | f32 a dimension: what codes are centred on |
+//! | calibration | pairs of f32: slack (beam, for dot products), recall@10 measured with it, ascending |
+//!
+//! A node block: `degree` neighbour numbers (u32, unused: 2^32 - 1); with inline codes also `degree` half-precision
+//! `add` and `slope` factors and the sign codes of each 32 neighbours (see `distance::fastscan`).
+
+use super::exact::Kind;
+use super::prune::NO_NEIGHBOUR;
+use crate::distance::codes;
+use crate::distance::fastscan::{self, BLOCK};
+use crate::distance::gemm::{TILE, Tile};
+use crate::error::{Error, Result};
+use crate::quantize::ScalarQuantizer;
+use crate::quantize::rotation::Rotation;
+use memmap2::MmapMut;
+use std::ops::Range;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+const MAGIC: [u8; 8] = *b"OMGRAPH1";
+const HEADER_BYTES: usize = 256;
+/// Room for calibration pairs.
+pub(super) const MAX_CALIBRATION: usize = 16;
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 8],
+    count: u64,
+    seed: u64,
+    total: u64,
+    dim: u32,
+    element: u8,
+    metric: u8,
+    inline: u8,
+    reserved: u8,
+    degree: u32,
+    width: u32,
+    entries: u32,
+    calibrations: u32,
+    scale: f32,
+    largest_norm: f32,
+}
+
+/// Where the sections lie.
+#[derive(Debug, Clone)]
+pub(super) struct Sections {
+    pub nodes: Range<usize>,
+    pub codes: Range<usize>,
+    order: Range<usize>,
+    entries: Range<usize>,
+    center: Range<usize>,
+    calibration: Range<usize>,
+    pub node_stride: usize,
+}
+
+impl Sections {
+    fn new(count: usize, degree: usize, width: usize, entries: usize, center: usize, inline: bool) -> Option<Self> {
+        let node_stride = if inline {
+            (degree * 8 + degree / BLOCK * fastscan::block_bytes(width)).next_multiple_of(64)
+        } else {
+            degree * 4
+        };
+        let mut end = HEADER_BYTES;
+        let mut section = |items: usize, size: usize| {
+            let start = end;
+            let stop = start.checked_add(items.checked_mul(size)?)?;
+            end = stop.checked_next_multiple_of(64)?;
+            Some(start..stop)
+        };
+        Some(Sections {
+            nodes: section(count, node_stride)?,
+            codes: section(count, width)?,
+            order: section(count, 4)?,
+            entries: section(entries, 4)?,
+            center: section(center, 4)?,
+            calibration: section(MAX_CALIBRATION, 8)?,
+            node_stride,
+        })
+    }
+}
+
+/// The graph of one segment, ready to be searched. See the module for its bytes.
+pub struct GraphIndex {
+    bytes: MmapMut,
+    pub(super) sections: Sections,
+    pub(super) count: usize,
+    pub(super) degree: usize,
+    pub(super) width: usize,
+    pub(super) inline: bool,
+    pub(super) quantizer: ScalarQuantizer,
+    pub(super) kind: Kind,
+    /// The codes of the entry points, in tiles that one kernel call compares with a query.
+    pub(super) entry_tiles: Vec<Tile>,
+    /// Whether distances between codes are the rows' own: bytes and bits, up to where f32 holds them exactly.
+    pub(super) exact_codes: bool,
+    seed: u64,
+    /// What the section of the same name holds.
+    pub(super) calibration: Vec<(f32, f32)>,
+}
+
+impl std::fmt::Debug for GraphIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = if self.inline { "inline" } else { "separate" };
+        write!(f, "GraphIndex({} rows, degree {}, {name} codes, {} bytes)", self.count, self.degree, self.bytes.len())
+    }
+}
+
+/// Zeroed memory on large pages where the system has them: a walk touches it at random, so page walks cost much.
+fn allocate(bytes: usize) -> Result<MmapMut> {
+    let map = MmapMut::map_anon(bytes.max(HEADER_BYTES)).map_err(|error| {
+        Error::LimitExceeded(format!(
+            "no memory for a graph of {bytes} bytes: {error}; free some memory or raise the budget"
+        ))
+    })?;
+    #[cfg(target_os = "linux")]
+    if bytes >= 4 << 20 {
+        // Only a hint: without large pages all works, slower.
+        let _ = map.advise(memmap2::Advice::HugePage);
+    }
+    Ok(map)
+}
+
+/// A graph whose sections are being filled.
+pub(super) struct Assembly {
+    bytes: MmapMut,
+    sections: Sections,
+    inline: bool,
+}
+
+/// The sections that a build fills.
+pub(super) struct Parts<'a> {
+    pub nodes: &'a mut [u8],
+    pub codes: &'a mut [u8],
+    /// Bytes of a node's block.
+    pub stride: usize,
+    /// Whether blocks hold the neighbours' sign codes.
+    pub inline: bool,
+}
+
+impl Assembly {
+    /// Makes room for a graph and writes what is known already.
+    pub fn new(quantizer: ScalarQuantizer, order: &[u32], entries: &[u32], degree: usize, seed: u64) -> Result<Self> {
+        let (inline, count, width) = (quantizer.rotation.is_some(), order.len(), quantizer.width());
+        let sections = Sections::new(count, degree, width, entries.len(), quantizer.center.len(), inline)
+            .ok_or_else(|| Error::LimitExceeded(format!("a graph of {count} rows does not fit the address space")))?;
+        let mut bytes = allocate(sections.calibration.end)?;
+        let header = Header {
+            magic: MAGIC,
+            count: count as u64,
+            seed,
+            total: sections.calibration.end as u64,
+            dim: quantizer.dim as u32,
+            element: quantizer.element as u8,
+            metric: quantizer.metric as u8,
+            inline: u8::from(inline),
+            reserved: 0,
+            degree: degree as u32,
+            width: width as u32,
+            entries: entries.len() as u32,
+            calibrations: 0,
+            scale: quantizer.scale,
+            largest_norm: quantizer.largest_norm,
+        };
+        bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+        bytes[sections.order.clone()].copy_from_slice(order.as_bytes());
+        bytes[sections.entries.clone()].copy_from_slice(entries.as_bytes());
+        bytes[sections.center.clone()].copy_from_slice(quantizer.center.as_bytes());
+        Ok(Assembly { bytes, sections, inline })
+    }
+
+    pub fn parts(&mut self) -> Parts<'_> {
+        let (nodes, codes) = self.bytes.split_at_mut(self.sections.codes.start);
+        Parts {
+            nodes: &mut nodes[self.sections.nodes.clone()],
+            codes: &mut codes[..self.sections.codes.len()],
+            stride: self.sections.node_stride,
+            inline: self.inline,
+        }
+    }
+
+    pub fn finish(self) -> Result<GraphIndex> {
+        GraphIndex::open(self.bytes)
+    }
+}
+
+impl GraphIndex {
+    /// Reads a graph written by [`as_bytes`](Self::as_bytes). Every length and number is checked first, so damaged
+    /// bytes give an error and never a wrong access; checksums are the caller's.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut copy = allocate(bytes.len())?;
+        copy[..bytes.len()].copy_from_slice(bytes);
+        Self::open(copy)
+    }
+
+    /// The graph's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.sections.calibration.end]
+    }
+
+    /// Rows of the graph.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether the graph has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn open(bytes: MmapMut) -> Result<Self> {
+        let corrupt = |what: &str| Error::corrupt("graph", 0, what);
+        let (header, _) = Header::read_from_prefix(&bytes).map_err(|_| corrupt("shorter than its header"))?;
+        if header.magic != MAGIC {
+            return Err(Error::Unsupported("the graph's bytes do not begin with OMGRAPH1; rebuild the index".into()));
+        }
+        let element = element_of(header.element).ok_or_else(|| corrupt("unknown element type"))?;
+        let metric = metric_of(header.metric).ok_or_else(|| corrupt("unknown metric"))?;
+        let schema = crate::schema::Schema { dim: header.dim as usize, element, metric };
+        schema.validate().map_err(|_| corrupt("impossible schema"))?;
+        let (count, degree) = (header.count as usize, header.degree as usize);
+        let mut quantizer = ScalarQuantizer {
+            dim: schema.dim,
+            element,
+            metric,
+            scale: header.scale,
+            largest_norm: header.largest_norm,
+            center: Vec::new(),
+            rotation: None,
+        };
+        let inline = header.inline == 1 && ScalarQuantizer::can_rotate(schema.dim, element, metric);
+        if inline {
+            quantizer.rotation = Some(Rotation::new(ScalarQuantizer::rotated_width(schema.dim), header.seed));
+        }
+        let width = quantizer.width();
+        let fits = count <= super::MAX_ROWS
+            && degree.is_multiple_of(BLOCK)
+            && (BLOCK..=256).contains(&degree)
+            && header.width as usize == width
+            && header.inline == u8::from(inline)
+            && header.calibrations as usize <= MAX_CALIBRATION
+            && header.entries as usize <= count
+            && (count == 0 || header.entries > 0);
+        let center = if quantizer.is_direct() { 0 } else { quantizer.dims() };
+        let sections = Sections::new(count, degree.max(BLOCK), width, header.entries as usize, center, inline)
+            .filter(|sections| fits && sections.calibration.end as u64 == header.total)
+            .filter(|sections| sections.calibration.end <= bytes.len())
+            .ok_or_else(|| corrupt("sizes that contradict each other"))?;
+        let mut index = GraphIndex {
+            bytes,
+            sections,
+            count,
+            degree,
+            width,
+            inline,
+            quantizer: quantizer.clone(),
+            kind: Kind::of(metric),
+            entry_tiles: Vec::new(),
+            seed: header.seed,
+            calibration: Vec::new(),
+            exact_codes: quantizer.is_direct() && schema.dim <= 2048,
+        };
+        quantizer.center = <[f32]>::ref_from_bytes(&index.bytes[index.sections.center.clone()]).unwrap_or(&[]).to_vec();
+        quantizer.validate()?;
+        let valid = |&id: &u32| (id as usize) < count;
+        let stride = index.sections.node_stride;
+        let lists = index.bytes[index.sections.nodes.clone()].chunks_exact(stride);
+        let neighbours_fit = lists
+            .map(|block| words(&block[..degree * 4]))
+            .all(|list| list.iter().all(|id| valid(id) || *id == NO_NEIGHBOUR));
+        if !neighbours_fit || !index.order().iter().all(valid) || !index.entries().iter().all(valid) {
+            return Err(corrupt("a node number out of range"));
+        }
+        let mut tiles = Vec::new();
+        for entries in index.entries().chunks(TILE) {
+            let mut tile = Tile::default();
+            let norms = entries.iter().map(|&id| codes::row_terms(index.code(id)).0);
+            tile.pack(width, entries.iter().map(|&id| index.code(id)), norms);
+            tiles.push(tile);
+        }
+        index.entry_tiles = tiles;
+        let pairs = <[f32]>::ref_from_bytes(&index.bytes[index.sections.calibration.clone()]).unwrap_or(&[]);
+        let pairs = pairs.chunks_exact(2).take(header.calibrations as usize);
+        index.calibration = pairs.map(|pair| (pair[0], pair[1])).collect();
+        index.quantizer = quantizer;
+        Ok(index)
+    }
+
+    #[inline]
+    pub(super) fn node(&self, id: u32) -> &[u8] {
+        &self.bytes[self.sections.nodes.start + id as usize * self.sections.node_stride..][..self.sections.node_stride]
+    }
+
+    #[inline]
+    pub(super) fn code(&self, id: u32) -> &[u8] {
+        &self.bytes[self.sections.codes.start + id as usize * self.width..][..self.width]
+    }
+
+    #[inline]
+    pub(super) fn codes(&self) -> &[u8] {
+        &self.bytes[self.sections.codes.clone()]
+    }
+
+    /// The row of each node.
+    pub fn order(&self) -> &[u32] {
+        words(&self.bytes[self.sections.order.clone()])
+    }
+
+    pub(super) fn entries(&self) -> &[u32] {
+        words(&self.bytes[self.sections.entries.clone()])
+    }
+
+    /// Pairs of slack (beam, for dot products) and the recall@10 that was measured with it, ascending; empty where not
+    /// calibrated.
+    pub fn calibration(&self) -> &[(f32, f32)] {
+        &self.calibration
+    }
+
+    pub(super) fn set_calibration(&mut self, pairs: &[(f32, f32)]) {
+        self.calibration = pairs[..pairs.len().min(MAX_CALIBRATION)].to_vec();
+        let flat: Vec<f32> = self.calibration.iter().flat_map(|&(level, recall)| [level, recall]).collect();
+        let start = self.sections.calibration.start;
+        self.bytes[start..start + flat.len() * 4].copy_from_slice(flat.as_bytes());
+        let place = std::mem::offset_of!(Header, calibrations);
+        self.bytes[place..place + 4].copy_from_slice(&((flat.len() / 2) as u32).to_le_bytes());
+    }
+
+    /// The seed that the graph was built with.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+/// The numbers of a section. Sections are aligned, so the cast succeeds.
+#[inline]
+pub(super) fn words(bytes: &[u8]) -> &[u32] {
+    <[u32]>::ref_from_bytes(bytes).unwrap_or(&[])
+}
+
+fn element_of(tag: u8) -> Option<crate::schema::Element> {
+    use crate::schema::Element::*;
+    [F32, F16, I8, U8, Bits].into_iter().find(|element| *element as u8 == tag)
+}
+
+fn metric_of(tag: u8) -> Option<crate::schema::Metric> {
+    use crate::schema::Metric::*;
+    [Cosine, L2, Dot, Hamming].into_iter().find(|metric| *metric as u8 == tag)
+}

@@ -1,0 +1,480 @@
+//! Walks the graph over short codes and re-ranks what it found exactly.
+
+use super::Rows;
+use super::exact::{self, Kind};
+use super::layout::{GraphIndex, words};
+use super::prune::NO_NEIGHBOUR;
+use crate::distance::Prepared;
+use crate::distance::codes;
+use crate::distance::fastscan::{self, BLOCK, SignBlock, SignTables};
+use crate::distance::gemm::{self, KeyBits, RowBlock, TILE};
+use crate::error::{Error, Result};
+use crate::schema::Metric;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// How hard a search tries.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effort {
+    /// The walk ends where the next candidate's squared distance exceeds this many times that of the `k`-th found.
+    /// Hard queries, whose neighbours are all about as far, so get more work by themselves. Infinite, the walk keeps
+    /// to `beam` instead; dot products always do.
+    pub slack: f32,
+    /// Nodes whose nearness ends the walk where there is no slack. More find more, slower.
+    pub beam: usize,
+    /// Found rows that are compared exactly, beyond the `k` asked for.
+    pub rerank: usize,
+}
+
+impl Effort {
+    /// The effort of a plain beam, as users know it (`ef`).
+    pub fn beam(beam: usize) -> Self {
+        Effort { slack: f32::INFINITY, beam, rerank: RERANK }
+    }
+
+    /// The effort of a distance ratio; 1.0 to 1.2 is usual.
+    pub fn slack(slack: f32) -> Self {
+        Effort { slack, beam: 128, rerank: RERANK }
+    }
+}
+
+/// Rows compared exactly beyond those asked for, unless the caller says.
+const RERANK: usize = 16;
+/// The walk judges its progress by at least this many found rows.
+const LEAST_JUDGED: usize = 10;
+
+/// What a search did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SearchStats {
+    /// Nodes whose neighbours were looked at.
+    pub hops: usize,
+    /// Codes compared, one-bit estimates included.
+    pub compared: usize,
+    /// Rows compared exactly.
+    pub reranked: usize,
+}
+
+/// Buffers that one search leaves to the next. One for each thread.
+#[derive(Default)]
+pub struct Scratch {
+    visited: Vec<u64>,
+    touched: Vec<u32>,
+    /// Candidates, nearest on top: `Reverse(ordered distance << 32 | node)`.
+    frontier: BinaryHeap<Reverse<u64>>,
+    /// A node that the walk must not use, as if it were not in the graph.
+    pub(super) blind_to: Option<u32>,
+    found: Vec<(f32, u32)>,
+    nearest: Nearest,
+    query: Vec<u8>,
+    signed: Vec<u8>,
+    placed: Vec<f32>,
+    values: Vec<f32>,
+    tables: SignTables,
+    rows: Vec<u32>,
+    exact: Vec<f32>,
+    fresh: Vec<u32>,
+    squares: Vec<u32>,
+    distances: Vec<f32>,
+    products: Vec<i32>,
+    best: Vec<u32>,
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scratch")
+    }
+}
+
+/// The `k` smallest distances found, ascending, and what the next candidate may be at most.
+#[derive(Default)]
+struct Nearest {
+    distances: Vec<f32>,
+    k: usize,
+    slack: f32,
+    limit: f32,
+}
+
+impl Nearest {
+    fn reset(&mut self, k: usize, slack: f32) {
+        self.distances.clear();
+        (self.k, self.slack, self.limit) = (k, slack, f32::INFINITY);
+    }
+
+    #[inline]
+    fn add(&mut self, distance: f32) {
+        if self.distances.len() == self.k && distance >= self.distances[self.k - 1] {
+            return;
+        }
+        if self.distances.len() == self.k {
+            self.distances.pop();
+        }
+        let place = self.distances.partition_point(|&other| other <= distance);
+        self.distances.insert(place, distance);
+        if self.distances.len() == self.k {
+            self.limit = self.distances[self.k - 1] * self.slack;
+        }
+    }
+}
+
+/// Entry points that a walk starts from.
+const STARTS: usize = 4;
+/// Candidates whose blocks are asked for while the one before them is looked at.
+const AHEAD: usize = 1;
+
+/// Maps floats to integers of the same order.
+#[inline]
+fn ordered(value: f32) -> u32 {
+    let bits = value.to_bits();
+    bits ^ (((bits as i32 >> 31) as u32) | 0x8000_0000)
+}
+
+#[inline]
+fn unordered(bits: u32) -> f32 {
+    f32::from_bits(if bits >> 31 == 1 { bits ^ 0x8000_0000 } else { !bits })
+}
+
+impl Scratch {
+    fn reset(&mut self, count: usize) {
+        let need = count.div_ceil(64);
+        if self.visited.len() < need {
+            self.visited.resize(need, 0);
+        }
+        for &word in &self.touched {
+            self.visited[word as usize] = 0;
+        }
+        self.touched.clear();
+        self.frontier.clear();
+        self.found.clear();
+    }
+
+    /// Marks a node; whether it was new.
+    #[inline]
+    fn visit(&mut self, id: u32) -> bool {
+        let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
+        let seen = self.visited[word];
+        if seen & bit != 0 {
+            return false;
+        }
+        if seen == 0 {
+            self.touched.push(word as u32);
+        }
+        self.visited[word] = seen | bit;
+        true
+    }
+
+    #[inline]
+    fn seen(&self, id: u32) -> bool {
+        self.visited[id as usize / 64] >> (id % 64) & 1 == 1
+    }
+
+    #[inline]
+    fn push(&mut self, distance: f32, id: u32) {
+        self.frontier.push(Reverse(u64::from(ordered(distance)) << 32 | u64::from(id)));
+    }
+}
+
+impl GraphIndex {
+    /// Finds the `k` nearest rows of `query`, which is encoded like a stored row, among those that `live` accepts.
+    ///
+    /// `rows` are the rows that the graph was built from. `out` receives row numbers and the metric's distances,
+    /// nearest first, ties by row number. Fewer than `k` come back only where fewer are live.
+    #[allow(clippy::too_many_arguments)]
+    pub fn search(
+        &self,
+        rows: Rows<'_>,
+        query: &[u8],
+        k: usize,
+        effort: Effort,
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<SearchStats> {
+        self.fits(&rows, query)?;
+        self.search_prepared(&rows, query, &exact::prepare(&rows, query), k, effort, live, scratch, out)
+    }
+
+    /// Refuses what a search of this graph cannot take.
+    pub(crate) fn fits(&self, rows: &Rows<'_>, query: &[u8]) -> Result<()> {
+        let stride = rows.element.stride(rows.dim);
+        let same = (rows.dim, rows.element, rows.metric)
+            == (self.quantizer.dim, self.quantizer.element, self.quantizer.metric);
+        if query.len() != stride || rows.count != self.count || !same {
+            return Err(Error::invalid(format!(
+                "a query of {} bytes and {} rows of {} dimensions given to a graph over {} rows of {} dimensions, {} \
+                    bytes each",
+                query.len(),
+                rows.count,
+                rows.dim,
+                self.count,
+                self.quantizer.dim,
+                self.quantizer.element.stride(self.quantizer.dim)
+            )));
+        }
+        Ok(())
+    }
+
+    /// As [`search`](Self::search), with the query prepared for exact distances too.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn search_prepared(
+        &self,
+        rows: &Rows<'_>,
+        query: &[u8],
+        prepared: &Prepared,
+        k: usize,
+        effort: Effort,
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<SearchStats> {
+        self.fits(rows, query)?;
+        out.clear();
+        let mut stats = SearchStats::default();
+        let k = k.min(self.count);
+        if k == 0 {
+            return Ok(stats);
+        }
+        self.prepare(query, scratch);
+        scratch.reset(self.count);
+        if let Some(node) = scratch.blind_to.filter(|&node| (node as usize) < self.count) {
+            scratch.visit(node);
+        }
+        let judged = k.max(LEAST_JUDGED).min(self.count);
+        if effort.slack.is_finite() && self.kind == Kind::Euclidean {
+            scratch.nearest.reset(judged, effort.slack);
+        } else {
+            scratch.nearest.reset(effort.beam.max(judged).min(self.count), 1.0);
+        }
+        self.walk(live, scratch, &mut stats);
+        self.rerank(rows, prepared, (k, effort.rerank), scratch, out, &mut stats);
+        Ok(stats)
+    }
+
+    /// Encodes the query for the walk.
+    fn prepare(&self, query: &[u8], scratch: &mut Scratch) {
+        scratch.query.resize(self.width, 0);
+        if self.inline {
+            scratch.placed.resize(self.width, 0.0);
+            self.quantizer.place_query(query, &mut scratch.values, &mut scratch.placed);
+            crate::quantize::scalar::round_codes(&scratch.placed, &mut scratch.query);
+            scratch.tables.fill(&scratch.placed);
+        } else {
+            self.quantizer.encode_query(query, &mut scratch.values, &mut scratch.query);
+        }
+    }
+
+    fn walk(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
+        self.start(live, scratch, stats);
+        let mut restarted = false;
+        loop {
+            let Some(Reverse(candidate)) = scratch.frontier.pop() else {
+                // Too few found: what the nearest entry points do not lead to, the others do.
+                if restarted || scratch.nearest.limit < f32::INFINITY {
+                    return;
+                }
+                restarted = true;
+                self.start_everywhere(live, scratch, stats);
+                continue;
+            };
+            let (distance, id) = (unordered((candidate >> 32) as u32), candidate as u32);
+            if distance > scratch.nearest.limit {
+                return;
+            }
+            for &Reverse(next) in scratch.frontier.as_slice().iter().take(AHEAD) {
+                self.prefetch(next as u32);
+            }
+            if !self.inline {
+                self.compare(words(self.node(id)), live, scratch, stats);
+            } else if scratch.visit(id) {
+                self.expand_inline(id, live, scratch, stats);
+            } else {
+                continue;
+            }
+            stats.hops += 1;
+        }
+    }
+
+    /// Takes a row whose code was compared into account, if it is wanted.
+    #[inline]
+    fn found(&self, distance: f32, id: u32, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch) {
+        if distance > scratch.nearest.limit {
+            return;
+        }
+        // The row's number is looked up where it is needed: the table is read at random.
+        if live.is_none_or(|live| live(self.order()[id as usize])) {
+            scratch.found.push((distance, id));
+            scratch.nearest.add(distance);
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, id: u32) {
+        codes::prefetch(self.node(id), 16);
+        if self.inline {
+            codes::prefetch(self.code(id), 4);
+        }
+    }
+
+    /// Begins with the nearest entry points.
+    fn start(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
+        let entries = self.entries();
+        stats.compared += entries.len();
+        let mut starts = [(f32::INFINITY, 0u32); STARTS];
+        let mut offer = |distance: f32, id: u32| {
+            if distance < starts[STARTS - 1].0 {
+                starts[STARTS - 1] = (distance, id);
+                starts.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+            }
+        };
+        if self.kind == Kind::Product {
+            codes::product_many(&scratch.query, self.codes(), entries, &mut scratch.products);
+            scratch.products.iter().zip(entries).for_each(|(&product, &id)| offer(-(product as f32), id));
+        } else {
+            scratch.signed.clear();
+            scratch.signed.extend(scratch.query.iter().map(|code| code ^ 0x80));
+            let terms = [codes::row_terms(&scratch.query).1];
+            let block = RowBlock { signed: &scratch.signed, terms: &terms };
+            let bits = KeyBits { shift: 0, index_bits: 0 };
+            for (tile, ids) in self.entry_tiles.iter().zip(entries.chunks(TILE)) {
+                gemm::nearest_rows(tile, block, bits, 1, &mut scratch.best);
+                scratch.best.iter().zip(ids).for_each(|(&distance, &id)| offer(distance as f32, id));
+            }
+        }
+        for (distance, id) in starts.into_iter().filter(|start| start.0 < f32::INFINITY) {
+            if self.inline {
+                scratch.push(distance, id);
+            } else if scratch.visit(id) {
+                self.found(distance, id, live, scratch);
+                scratch.push(distance, id);
+            }
+            self.prefetch(id);
+        }
+    }
+
+    /// Adds all entry points.
+    fn start_everywhere(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
+        if self.inline {
+            self.entries().iter().for_each(|&entry| scratch.push(f32::MAX, entry));
+        } else {
+            self.compare(self.entries(), live, scratch, stats);
+        }
+    }
+
+    /// Looks at the neighbours of `id` through the codes in its block.
+    fn expand_inline(
+        &self,
+        id: u32,
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) {
+        let base = codes::squared_l2(&scratch.query, self.code(id)) as f32;
+        self.found(base, id, live, scratch);
+        let (list, rest) = self.node(id).split_at(self.degree * 4);
+        let list = words(list);
+        let (adds, rest) = rest.split_at(self.degree * 2);
+        let (slopes, signs) = rest.split_at(self.degree * 2);
+        let block_bytes = fastscan::block_bytes(self.width);
+        let mut estimates = [0f32; BLOCK];
+        for part in 0..self.degree / BLOCK {
+            let block = SignBlock {
+                codes: &signs[part * block_bytes..][..block_bytes],
+                add: &adds[part * 64..][..64],
+                slope: &slopes[part * 64..][..64],
+            };
+            stats.compared += BLOCK;
+            let limit = scratch.nearest.limit;
+            let mut below = fastscan::estimate(&scratch.tables, block, base, limit, &mut estimates);
+            let ids = &list[part * BLOCK..][..BLOCK];
+            while below != 0 {
+                let index = below.trailing_zeros() as usize;
+                below &= below - 1;
+                let other = ids[index];
+                if other == NO_NEIGHBOUR || scratch.seen(other) {
+                    continue;
+                }
+                let nearest =
+                    scratch.frontier.peek().is_none_or(|&Reverse(top)| ordered(estimates[index]) < (top >> 32) as u32);
+                if nearest {
+                    self.prefetch(other);
+                }
+                scratch.push(estimates[index], other);
+            }
+        }
+    }
+
+    /// Compares the query with the codes of those of `list` that are new.
+    fn compare(
+        &self,
+        list: &[u32],
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) {
+        let mut fresh = std::mem::take(&mut scratch.fresh);
+        fresh.clear();
+        for &other in list.iter().take_while(|&&other| other != NO_NEIGHBOUR) {
+            if scratch.visit(other) {
+                codes::prefetch(self.code(other), 8);
+                fresh.push(other);
+            }
+        }
+        stats.compared += fresh.len();
+        let mut distances = std::mem::take(&mut scratch.distances);
+        if self.kind == Kind::Product {
+            codes::product_many(&scratch.query, self.codes(), &fresh, &mut scratch.products);
+            distances.clear();
+            distances.extend(scratch.products.iter().map(|&product| -(product as f32)));
+        } else {
+            codes::squared_l2_many(&scratch.query, self.codes(), &fresh, &mut scratch.squares);
+            distances.clear();
+            distances.extend(scratch.squares.iter().map(|&square| square as f32));
+        }
+        for (&distance, &other) in distances.iter().zip(&fresh) {
+            if distance <= scratch.nearest.limit {
+                self.found(distance, other, live, scratch);
+                scratch.push(distance, other);
+            }
+        }
+        (scratch.fresh, scratch.distances) = (fresh, distances);
+    }
+
+    /// Compares the best of what the walk saw exactly.
+    fn rerank(
+        &self,
+        rows: &Rows<'_>,
+        prepared: &Prepared,
+        (k, more): (usize, usize),
+        scratch: &mut Scratch,
+        out: &mut Vec<(u32, f32)>,
+        stats: &mut SearchStats,
+    ) {
+        let found = &mut scratch.found;
+        let wanted = (k + more).min(found.len());
+        if wanted < found.len() {
+            found.select_nth_unstable_by(wanted, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            found.truncate(wanted);
+        }
+        let order = self.order();
+        found.iter_mut().for_each(|(_, id)| *id = order[*id as usize]);
+        out.clear();
+        if self.exact_codes {
+            // Codes are the bytes themselves, so the walk's distances are exact already.
+            let squared = rows.metric == Metric::L2;
+            out.extend(found.iter().map(|&(d, row)| (row, if squared { f64::from(d).sqrt() as f32 } else { d })));
+            out.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+            out.truncate(k);
+            return;
+        }
+        for &(_, row) in found.iter() {
+            codes::prefetch(rows.row(row as usize), 8);
+        }
+        scratch.rows.clear();
+        scratch.rows.extend(found.iter().map(|&(_, row)| row));
+        scratch.exact.resize(wanted, 0.0);
+        rows.distances_of(prepared, &scratch.rows, &mut scratch.exact);
+        out.extend(scratch.rows.iter().copied().zip(scratch.exact.iter().copied()));
+        stats.reranked += wanted;
+        out.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        out.truncate(k);
+    }
+}

@@ -1,0 +1,294 @@
+//! Graphs over odd shapes, all metrics, damaged bytes; determinism; recall.
+
+use super::*;
+use crate::distance::codes;
+use std::sync::atomic::AtomicBool;
+
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(1);
+        mix(17, self.0)
+    }
+
+    /// Roughly normal.
+    fn normal(&mut self) -> f32 {
+        (0..6).map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5).sum()
+    }
+}
+
+/// Clustered rows of any element type.
+fn clustered(seed: u64, count: usize, schema: &Schema) -> Vec<u8> {
+    let mut draw = Draw(seed << 32);
+    let mut shared = Draw(99);
+    let dim = schema.dim;
+    let centers: Vec<f32> = (0..16 * dim).map(|_| shared.normal() * 2.0).collect();
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        let center = &centers[(draw.next() % 16) as usize * dim..][..dim];
+        let values: Vec<f32> = center.iter().map(|c| c + draw.normal()).collect();
+        store(&values, schema.element, &mut bytes);
+    }
+    bytes
+}
+
+fn store(values: &[f32], element: Element, bytes: &mut Vec<u8>) {
+    match element {
+        Element::F32 => values.iter().for_each(|v| bytes.extend(v.to_le_bytes())),
+        Element::F16 => values.iter().for_each(|v| bytes.extend(half::f16::from_f32(*v).to_le_bytes())),
+        Element::I8 => bytes.extend(values.iter().map(|v| (v * 20.0).clamp(-127.0, 127.0) as i8 as u8)),
+        Element::U8 => bytes.extend(values.iter().map(|v| (v * 20.0 + 128.0).clamp(0.0, 255.0) as u8)),
+        Element::Bits => bytes.extend(
+            values
+                .chunks(8)
+                .map(|eight| eight.iter().enumerate().fold(0u8, |byte, (bit, v)| byte | (u8::from(*v > 0.0) << bit))),
+        ),
+    }
+}
+
+fn quick() -> BuildParams {
+    BuildParams { threads: 2, ..BuildParams::first() }
+}
+
+fn graph(rows: Rows<'_>, params: &BuildParams) -> GraphIndex {
+    build(rows, params, &|_| {}, &AtomicBool::new(false)).unwrap()
+}
+
+fn exact(rows: Rows<'_>, query: &[u8], k: usize) -> Vec<(u32, f32)> {
+    let one = exact::prepare(&rows, query);
+    let mut all: Vec<(u32, f32)> = (0..rows.count).map(|row| (row as u32, one.distance(rows.row(row)))).collect();
+    all.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    all.truncate(k);
+    all
+}
+
+/// A distance and what rounding may add to it.
+fn reach(distance: f32) -> f32 {
+    distance + distance.abs() * 1e-5 + 1e-6
+}
+
+fn recall(index: &GraphIndex, rows: Rows<'_>, queries: &[u8], effort: Effort) -> f64 {
+    let stride = rows.element.stride(rows.dim);
+    let (mut scratch, mut out, mut hits, mut asked) = (Scratch::default(), Vec::new(), 0, 0);
+    for query in queries.chunks_exact(stride) {
+        let truth = exact(rows, query, 10);
+        index.search(rows, query, 10, effort, None, &mut scratch, &mut out).unwrap();
+        assert_eq!(out.len(), 10.min(rows.count));
+        hits += out.iter().filter(|hit| hit.1 <= reach(truth[truth.len() - 1].1)).count();
+        asked += truth.len();
+    }
+    hits as f64 / asked as f64
+}
+
+#[test]
+fn every_metric_and_element_type_is_found() {
+    let schemas = [
+        (Metric::L2, Element::F32, 40),
+        (Metric::L2, Element::U8, 128),
+        (Metric::L2, Element::I8, 300),
+        (Metric::L2, Element::F16, 96),
+        (Metric::Cosine, Element::F32, 100),
+        (Metric::Cosine, Element::F32, 400),
+        (Metric::Cosine, Element::I8, 64),
+        (Metric::Cosine, Element::U8, 257),
+        (Metric::Dot, Element::F32, 48),
+        (Metric::Dot, Element::I8, 64),
+        (Metric::Hamming, Element::Bits, 200),
+    ];
+    for (metric, element, dim) in schemas {
+        let schema = Schema { dim, element, metric };
+        let (bytes, queries) = (clustered(1, 3000, &schema), clustered(2, 40, &schema));
+        let rows = Rows::new(&bytes, 3000, &schema).unwrap();
+        for inline_max_dim in [0, 1024] {
+            let index = graph(rows, &BuildParams { inline_max_dim, ..quick() });
+            let found = recall(&index, rows, &queries, Effort::beam(200));
+            assert!(found > 0.9, "{metric:?} {element:?} x {dim} {index:?}: recall {found}");
+            let found = recall(&index, rows, &queries, index.effort_for(0.99, 10));
+            assert!(found > 0.9, "{metric:?} {element:?} x {dim} {index:?}: calibrated recall {found}");
+        }
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes_whatever_the_threads() {
+    let schema = Schema::new(32, Metric::L2);
+    let bytes = clustered(3, 5000, &schema);
+    let rows = Rows::new(&bytes, 5000, &schema).unwrap();
+    let one = graph(rows, &BuildParams { threads: 1, ..quick() });
+    let five = graph(rows, &BuildParams { threads: 5, ..quick() });
+    assert!(one.as_bytes() == five.as_bytes());
+    let other = graph(rows, &BuildParams { seed: 1, ..quick() });
+    assert!(one.as_bytes() != other.as_bytes());
+}
+
+/// Nodes reachable from the entry points.
+fn reachable(index: &GraphIndex) -> usize {
+    let mut seen = vec![false; index.len()];
+    let mut queue = index.entries().to_vec();
+    let mut count = 0;
+    while let Some(node) = queue.pop() {
+        if !std::mem::replace(&mut seen[node as usize], true) {
+            count += 1;
+            let list = layout::words(&index.node(node)[..index.degree * 4]);
+            queue.extend(list.iter().filter(|&&other| other != prune::NO_NEIGHBOUR));
+        }
+    }
+    count
+}
+
+#[test]
+fn every_row_is_reachable_and_finds_itself() {
+    let schema = Schema::new(24, Metric::L2);
+    let bytes = clustered(4, 4000, &schema);
+    let rows = Rows::new(&bytes, 4000, &schema).unwrap();
+    let index = graph(rows, &quick());
+    assert_eq!(reachable(&index), 4000);
+    let (mut scratch, mut out, mut missed) = (Scratch::default(), Vec::new(), 0);
+    for row in 0..4000 {
+        index.search(rows, rows.row(row), 1, Effort::slack(1.2), None, &mut scratch, &mut out).unwrap();
+        missed += usize::from(out[0].1 > 0.0);
+    }
+    assert_eq!(missed, 0);
+}
+
+#[test]
+fn hard_shapes_end_and_keep_every_row_reachable() {
+    let schema = Schema::new(16, Metric::L2);
+    let line = |value: f32| [value; 16].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let shapes: Vec<(&str, Vec<u8>)> = vec![
+        ("none", Vec::new()),
+        ("one", line(1.0)),
+        ("two", [line(1.0), line(2.0)].concat()),
+        ("all equal", line(3.0).repeat(3000)),
+        ("all zero", line(0.0).repeat(700)),
+        ("two heaps of duplicates", [line(1.0).repeat(1500), line(9.0).repeat(1500)].concat()),
+        ("a line", (0..3000).flat_map(|i| line(i as f32)).collect()),
+        ("an outlier", [clustered(5, 2000, &schema), line(1e30)].concat()),
+        ("huge", (0..600).flat_map(|i| line(1e19 * (i as f32))).collect()),
+        ("tiny", (0..600).flat_map(|i| line(1e-38 * (i as f32))).collect()),
+    ];
+    for (name, bytes) in shapes {
+        let count = bytes.len() / 64;
+        let rows = Rows::new(&bytes, count, &schema).unwrap();
+        let index = graph(rows, &quick());
+        assert_eq!(reachable(&index), count, "{name}");
+        let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+        index.search(rows, &line(1.0), 10, Effort::slack(1.1), None, &mut scratch, &mut out).unwrap();
+        assert_eq!(out.len(), count.min(10), "{name}");
+        index.search(rows, &line(1.0), count * 2, Effort::beam(10), None, &mut scratch, &mut out).unwrap();
+        assert_eq!(out.len(), count, "{name}");
+        let mut all: Vec<u32> = out.iter().map(|hit| hit.0).collect();
+        all.sort_unstable();
+        assert!(all.iter().enumerate().all(|(place, &row)| place as u32 == row), "{name}");
+    }
+}
+
+#[test]
+fn the_widest_rows_work() {
+    for metric in [Metric::L2, Metric::Dot, Metric::Cosine] {
+        let schema = Schema { dim: crate::limits::MAX_DIM, element: Element::I8, metric };
+        let bytes = clustered(6, 40, &schema);
+        let rows = Rows::new(&bytes, 40, &schema).unwrap();
+        let index = graph(rows, &quick());
+        let queries = clustered(7, 2, &schema);
+        assert!(recall(&index, rows, &queries, Effort::beam(40)) > 0.9, "{metric:?}");
+    }
+}
+
+#[test]
+fn a_filter_gets_all_that_match() {
+    let schema = Schema::new(32, Metric::Cosine);
+    let (bytes, queries) = (clustered(8, 3000, &schema), clustered(9, 10, &schema));
+    let rows = Rows::new(&bytes, 3000, &schema).unwrap();
+    let index = graph(rows, &quick());
+    let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+    for query in queries.chunks_exact(schema.stride()) {
+        let few = |row: u32| row % 500 == 3;
+        index.search(rows, query, 10, Effort::slack(1.1), Some(&few), &mut scratch, &mut out).unwrap();
+        assert_eq!(out.len(), 6);
+        assert!(out.iter().all(|hit| few(hit.0)));
+        let none = |_: u32| false;
+        index.search(rows, query, 10, Effort::slack(1.1), Some(&none), &mut scratch, &mut out).unwrap();
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn bytes_survive_a_round_trip_and_damage_is_refused_or_harmless() {
+    let schema = Schema::new(20, Metric::L2);
+    let bytes = clustered(10, 1500, &schema);
+    let rows = Rows::new(&bytes, 1500, &schema).unwrap();
+    let index = graph(rows, &quick());
+    let stored = index.as_bytes().to_vec();
+    let again = GraphIndex::parse(&stored).unwrap();
+    assert!(again.as_bytes() == stored);
+    assert_eq!(again.calibration(), index.calibration());
+    let (mut scratch, mut out, mut other) = (Scratch::default(), Vec::new(), Vec::new());
+    index.search(rows, rows.row(7), 10, Effort::slack(1.1), None, &mut scratch, &mut out).unwrap();
+    again.search(rows, rows.row(7), 10, Effort::slack(1.1), None, &mut scratch, &mut other).unwrap();
+    assert_eq!(out, other);
+    for length in [0, 7, 63, 255, 256, 300, stored.len() / 2, stored.len() - 1] {
+        assert!(GraphIndex::parse(&stored[..length]).is_err(), "{length}");
+    }
+    let mut draw = Draw(5);
+    for turn in 0..400 {
+        let mut damaged = stored.clone();
+        let reach = if turn % 2 == 0 { 80 } else { damaged.len() };
+        let place = draw.next() as usize % reach;
+        damaged[place] ^= 1 << (draw.next() % 8);
+        if let Ok(index) = GraphIndex::parse(&damaged) {
+            let _ = index.search(rows, rows.row(3), 10, Effort::slack(1.1), None, &mut scratch, &mut out);
+            let _ = index.effort_for(0.9, 10);
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_refused_and_a_build_can_be_stopped() {
+    let schema = Schema::new(8, Metric::L2);
+    let bytes = clustered(11, 600, &schema);
+    let rows = Rows::new(&bytes, 600, &schema).unwrap();
+    assert!(matches!(Rows::new(&bytes, 601, &schema), Err(Error::InvalidInput(_))));
+    for params in [
+        BuildParams { degree: 33, ..quick() },
+        BuildParams { leaf_max: 4, ..quick() },
+        BuildParams { leaf_k: 0, ..quick() },
+        BuildParams { fanout: [0, 1], ..quick() },
+    ] {
+        let refused = build(rows, &params, &|_| {}, &AtomicBool::new(false));
+        assert!(matches!(refused, Err(Error::InvalidInput(_))));
+    }
+    let stopped = build(rows, &quick(), &|_| {}, &AtomicBool::new(true));
+    assert!(matches!(stopped, Err(Error::Cancelled(_))));
+    let index = graph(rows, &quick());
+    let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+    let refused = index.search(rows, &bytes[..31], 10, Effort::beam(10), None, &mut scratch, &mut out);
+    assert!(matches!(refused, Err(Error::InvalidInput(_))));
+    index.search(rows, &bytes[..32], 0, Effort::beam(10), None, &mut scratch, &mut out).unwrap();
+    assert!(out.is_empty());
+}
+
+#[test]
+fn calibration_meets_its_targets_on_fresh_queries() {
+    let schema = Schema::new(48, Metric::L2);
+    let (bytes, queries) = (clustered(12, 20_000, &schema), clustered(13, 200, &schema));
+    let rows = Rows::new(&bytes, 20_000, &schema).unwrap();
+    let index = graph(rows, &quick());
+    for target in [0.9, 0.95, 0.99] {
+        let found = recall(&index, rows, &queries, index.effort_for(target, 10));
+        assert!(found > f64::from(target) - 0.02, "target {target}: {found}");
+    }
+}
+
+#[test]
+fn codes_of_equal_rows_are_equal() {
+    let schema = Schema::new(100, Metric::Cosine);
+    let bytes = clustered(14, 300, &schema);
+    let rows = Rows::new(&bytes, 300, &schema).unwrap();
+    let quantizer = crate::quantize::ScalarQuantizer::fit(rows, Some(1));
+    let (mut values, mut a, mut b) = (Vec::new(), vec![0; quantizer.width()], vec![0; quantizer.width()]);
+    quantizer.encode(rows.row(4), &mut values, &mut a);
+    quantizer.encode_query(rows.row(4), &mut values, &mut b);
+    assert_eq!(codes::squared_l2(&a, &b), 0);
+}
