@@ -1,5 +1,5 @@
 //! A simulated file system for tests: it keeps what is durable apart from what is not, crashes on demand, and fails
-//! on demand. See [`disk`] for what it promises less than a real one might, [`Crash`] for what a crash can keep,
+//! on demand. See `disk` for what it promises less than a real one might, [`Crash`] for what a crash can keep,
 //! [`Fault`] for what can fail and [`Mutant`] for deliberate defects that test programmes must notice.
 
 mod crash;
