@@ -457,3 +457,26 @@ fn intersection(a: &[Range<u32>], b: &[Range<u32>]) -> CodeRanges {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::values::push_code;
+
+    /// Every pair of sets of 7 codes.
+    #[test]
+    fn intersection_of_ranges_is_that_of_sets() {
+        let ranges = |bits: u32| {
+            let mut ranges = Vec::new();
+            (0..7).filter(|code| bits >> code & 1 == 1).for_each(|code| push_code(&mut ranges, code));
+            ranges
+        };
+        for (a, b) in (0..128).flat_map(|a| (0..128).map(move |b| (a, b))) {
+            let both = intersection(&ranges(a), &ranges(b));
+            assert_eq!(
+                both.into_iter().flatten().collect::<Vec<_>>(),
+                ranges(a & b).into_iter().flatten().collect::<Vec<_>>()
+            );
+        }
+    }
+}
