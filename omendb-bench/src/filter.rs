@@ -1,9 +1,11 @@
 //! Times the rows that pass a filter, over the columns of one large segment.
 
+use crate::Outcome;
 use omendb::Filter;
 use omendb::filter::{Columns, ColumnsBuilder};
 use omendb::storage::Bytes;
 use serde_json::{Value, json};
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// How often each filter is evaluated.
@@ -26,7 +28,7 @@ const FILTERS: &[(&str, &str, Option<u64>)] = &[
     ("is missing", "note IS NULL", Some(1_000)),
     ("one of 3", "lang IN ('l1', 'l3', 'l5')", Some(3_000)),
     ("one of 100 ids", "id IN (@100)", Some(3_000)),
-    ("one of 1,000 ids", "id IN (@1000)", Some(3_000)),
+    ("one of 1,000 ids", "id IN (@1000)", None),
     ("range, 50 values, a half", "year >= 1999", Some(3_000)),
     ("range, 50 values, 2 of them", "year BETWEEN 2001 AND 2002", Some(3_000)),
     ("range, 1M values, a half", "price < 500", Some(3_000)),
@@ -86,19 +88,29 @@ fn record(rng: &mut Rng, row: u64) -> Value {
     record
 }
 
-/// `omendb-bench filter [rows]`
-pub fn run(arguments: &[String]) {
-    let rows = arguments.first().and_then(|rows| rows.parse().ok()).unwrap_or(1_000_000u64);
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Rows of the segment.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u32,
+    /// Fails if a median is above its promise.
+    #[arg(long)]
+    require: bool,
+}
+
+/// Prints the table; the columns' answers are compared with the plain evaluator's first.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let rows = u64::from(arguments.rows);
     let mut rng = Rng(11);
     let mut builder = ColumnsBuilder::new();
-    let (mut sample, mut text_bytes) = (Vec::new(), 0);
-    let mut pushing = Duration::ZERO;
+    let (mut sample, mut text_bytes, mut pushing) = (Vec::new(), 0, Duration::ZERO);
     for row in 0..rows {
         let record = record(&mut rng, row);
         let text = record.to_string();
         text_bytes += text.len();
         let start = Instant::now();
-        builder.push_json(Some(text.as_bytes())).expect("metadata");
+        builder.push_json(Some(text.as_bytes()))?;
         pushing += start.elapsed();
         if sample.len() < CHECKED {
             sample.push(record);
@@ -116,35 +128,46 @@ pub fn run(arguments: &[String]) {
         finishing.as_secs_f64()
     );
     let start = Instant::now();
-    let columns = Columns::parse(Bytes::new(bytes), rows as u32, "bench", 0).expect("sound columns");
+    let columns = Columns::parse(Bytes::new(bytes), arguments.rows, "bench", 0)?;
     println!("opened in {} us\n", start.elapsed().as_micros());
     println!("{:<34} {:>9} {:>9} {:>9} {:>9}  filter", "what", "rows", "best us", "median us", "promise");
-    let mut kept = true;
+    let mut broken = 0;
     for (what, sql, promise) in FILTERS {
-        kept &= measure(&columns, &sample, rows, what, sql, *promise);
+        broken += u32::from(!measure(&columns, &sample, rows, what, sql, *promise)?);
     }
-    println!("\n{}", if kept { "every promise kept (medians)" } else { "A PROMISE WAS BROKEN" });
+    match broken {
+        0 => println!("\nevery promise kept"),
+        _ if arguments.require => return Err(format!("{broken} promises broken").into()),
+        _ => println!("\n{broken} promises broken"),
+    }
+    Ok(())
 }
 
-fn measure(columns: &Columns, sample: &[Value], rows: u64, what: &str, sql: &str, promise: Option<u64>) -> bool {
+fn measure(
+    columns: &Columns,
+    sample: &[Value],
+    rows: u64,
+    what: &str,
+    sql: &str,
+    promise: Option<u64>,
+) -> Result<bool, omendb::Error> {
     let ids = |count: u64| (0..count).map(|i| format!("'doc-{}'", i * 7919 % rows)).collect::<Vec<_>>().join(", ");
     let text = match sql.split_once('@') {
         Some((head, tail)) => format!("{head}{})", ids(tail.trim_end_matches(')').parse().unwrap_or(1))),
         None => sql.to_owned(),
     };
-    let filter = Filter::from_sql(&text).expect("a filter");
-    let found = columns.eval(&filter).expect("sound columns");
+    let filter = Filter::from_sql(&text)?;
+    let found = columns.eval(&filter)?;
     for (row, record) in sample.iter().enumerate() {
         assert_eq!(found.contains(row as u32), filter.matches(Some(record)), "{sql}, row {row}");
     }
     let runs = if promise.is_some() { RUNS } else { RUNS / 10 };
-    let mut times: Vec<Duration> = (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            std::hint::black_box(columns.eval(std::hint::black_box(&filter)).expect("sound columns"));
-            start.elapsed()
-        })
-        .collect();
+    let mut times = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let start = Instant::now();
+        black_box(columns.eval(black_box(&filter))?);
+        times.push(start.elapsed());
+    }
     times.sort_unstable();
     let micros = |time: Duration| time.as_nanos() as f64 / 1_000.0;
     let (best, median) = (micros(times[0]), micros(times[runs / 2]));
@@ -152,5 +175,5 @@ fn measure(columns: &Columns, sample: &[Value], rows: u64, what: &str, sql: &str
     let kept = promise.is_none_or(|limit| median <= limit as f64);
     let mark = if kept { "" } else { "  BROKEN" };
     println!("{what:<34} {:>9} {best:>9.1} {median:>9.1} {shown:>9}  {sql}{mark}", found.len());
-    kept
+    Ok(kept)
 }

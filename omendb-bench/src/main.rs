@@ -34,12 +34,8 @@ enum Command {
     Ingest(ingest::Arguments),
     /// Durable writes of one record: one writer, many, and in a large database.
     SmallWrites(small_writes::Arguments),
-    /// Rows that pass a filter, over the columns of one large segment.
-    Filter {
-        /// Rows.
-        #[arg(default_value = "1000000")]
-        rows: String,
-    },
+    /// The rows that pass a filter, over the columns of one large segment.
+    Filter(filter::Arguments),
     /// The whole database call: durable ingest until every row is in a graph, search, reopen.
     Engine(engine::Arguments),
     /// What one search, batch search and upsert cost, for the Python package to compare with.
@@ -66,10 +62,7 @@ fn main() -> ExitCode {
         Command::SmallWrites(arguments) => small_writes::run(&arguments),
         Command::Engine(arguments) => engine::run(&arguments),
         Command::Graph { arguments } => graph::run(&arguments),
-        Command::Filter { rows } => {
-            filter::run(&[rows]);
-            Ok(())
-        }
+        Command::Filter(arguments) => filter::run(&arguments),
         Command::Calls(arguments) => calls::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),

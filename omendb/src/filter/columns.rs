@@ -11,9 +11,12 @@
 //! | 12 | 4 | number of nodes N, at least 1 |
 //! | 16 | 8 | length of the section |
 //! | 24 | 8 | 0 |
-//! | 32 | 32 N | nodes: parent u32, bytes of the name u32, offset of the name u64, offset of the part entries u64, number of parts u32, 0 u32 |
-//! | | | for each node its parts, then its part entries (kind u32, 0 u32, offset u64, length u64), each 8-aligned |
+//! | 32 | 32 N | the nodes |
+//! | | | for each node its parts, then its part entries, each 8-aligned |
 //! | | | the names, UTF-8 |
+//!
+//! A node: its parent u32, bytes of its name u32, offset of its name u64, offset of its part entries u64, their number
+//! u32, 0 u32. A part entry: kind u32, 0 u32, offset u64, length u64.
 //!
 //! Node 0 is the metadata itself and has no part. Nodes are sorted by parent, then name; a parent comes before its
 //! children.
@@ -27,6 +30,7 @@ use super::values::{Checked, CodeRanges, Values, array, bitmap, u32_at, u64_at};
 use crate::error::{Error, Result};
 use crate::storage::Bytes;
 use roaring::RoaringBitmap;
+use std::ops::Range;
 use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"OMENCOL1";
@@ -123,7 +127,7 @@ impl Columns {
     /// `file` and `offset` (of the first byte in it) are for errors.
     ///
     /// # Errors
-    /// `Corrupt` if the tree of paths is not one, or for another number of rows. The values are checked as they are
+    /// `Corrupt` if the tree of paths is not one, or for another number of rows. The values are checked when they are
     /// read.
     pub fn parse(bytes: Bytes, rows: u32, file: &str, offset: u64) -> Result<Columns> {
         let mut columns = Columns { bytes, rows, nodes: 0, file: file.into(), offset };
@@ -441,7 +445,7 @@ impl Found<'_> {
 /// What one lookup costs, in codes scanned.
 const LOOKUP_COST: u64 = 32;
 
-fn intersection(a: &CodeRanges, b: &CodeRanges) -> CodeRanges {
+fn intersection(a: &[Range<u32>], b: &[Range<u32>]) -> CodeRanges {
     let mut out = Vec::new();
     let (mut i, mut j) = (0, 0);
     while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
@@ -452,4 +456,27 @@ fn intersection(a: &CodeRanges, b: &CodeRanges) -> CodeRanges {
         if x.end < y.end { i += 1 } else { j += 1 }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::values::push_code;
+
+    /// Every pair of sets of 7 codes.
+    #[test]
+    fn intersection_of_ranges_is_that_of_sets() {
+        let ranges = |bits: u32| {
+            let mut ranges = Vec::new();
+            (0..7).filter(|code| bits >> code & 1 == 1).for_each(|code| push_code(&mut ranges, code));
+            ranges
+        };
+        for (a, b) in (0..128).flat_map(|a| (0..128).map(move |b| (a, b))) {
+            let both = intersection(&ranges(a), &ranges(b));
+            assert_eq!(
+                both.into_iter().flatten().collect::<Vec<_>>(),
+                ranges(a & b).into_iter().flatten().collect::<Vec<_>>()
+            );
+        }
+    }
 }

@@ -19,7 +19,7 @@
 //! | `$exists: true` | `p EXISTS` | is anything at all, even null or an empty list |
 //! | `$contains` | `p CONTAINS v` | is a string outside a list with v as a part, or anything else equal to v |
 //! | `$startswith` | `p STARTSWITH 's'` | is a string that starts so |
-//! | `$like`, `$ilike` | `p LIKE 's'`, `ILIKE` | is a string of that form: `%` any characters, `_` one, `\` takes the next literally; `ILIKE` ignores case |
+//! | `$like`, `$ilike` | `p LIKE 's'`, `ILIKE` | is a string of that form (see below) |
 //! | `$regex` | `p REGEXP 's'` | is a string in which the [regular expression](regex) is found |
 //! | `$ne $nin $not`, `$exists: false` | `!= <>`, `NOT ..` | the exact opposite of the positive form |
 //!
@@ -29,8 +29,11 @@
 //! - Numbers are compared exactly as numbers: `1 = 1.0`, and 9007199254740993 is not 9007199254740992.0.
 //! - `true` and `false` are not numbers. Objects are never equal to anything.
 //! - Strings are compared by code points, except where **both** sides are ISO-8601 dates or date-times: those are
-//!   compared as
-//!   instants by `=`, `!=`, `IN` and the four orderings. `2020-01-01` is its midnight; a time without an offset is UTC.
+//!   compared as instants by `=`, `!=`, `IN` and the four orderings. `2020-01-01` is its midnight; a time without an
+//!   offset is UTC.
+//! - In a `LIKE` pattern `%` stands for any characters, `_` for one, and `\` takes the next literally (in SQL,
+//!   `ESCAPE '!'` chooses another character for that); `ILIKE` ignores case. A regular expression is found anywhere in
+//!   the string, unless `^` and `$` say otherwise.
 //! - An empty filter (`{}`, `TRUE`) holds for every record.
 //!
 //! # Limits

@@ -101,8 +101,7 @@ impl Parser {
         match value {
             Value::Object(map) => self.operators(&path, map, depth),
             Value::Array(_) => Err(Fault::invalid(format!(
-                "expected one value, found the list {}: use $in for any of several values, or $contains for a member \
-                    of a list",
+                "expected one value, found the list {}: use $in for any of several values, or $contains for a member",
                 show(value)
             ))),
             _ => {
@@ -162,8 +161,7 @@ impl Parser {
             _ if operator.starts_with('$') => return Err(unknown_operator(operator)),
             _ => {
                 return Err(Fault::invalid(format!(
-                    "expected an operator ({FIELD_OPERATORS}), found the key {:?}; a nested field is written with a \
-                        dot, {:?}",
+                    "expected an operator ({FIELD_OPERATORS}), found the key {:?}; a nested field is written {:?}",
                     shorten(operator),
                     shorten(&format!("{}.{operator}", path.keys().join(".")))
                 )));
@@ -221,8 +219,7 @@ fn split_path(text: &str) -> Result<Vec<String>, Fault> {
                 Some(c @ ('.' | '$' | '\\')) => c,
                 _ => {
                     return Err(Fault::invalid(
-                        "a backslash in a field's name must be followed by a dot, a $ or a backslash; write \\\\ for \
-                            the character itself",
+                        "in a field's name a backslash takes a . $ or \\ after it literally; write it twice for itself",
                     ));
                 }
             },

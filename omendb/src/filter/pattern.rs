@@ -94,8 +94,7 @@ impl Like {
             if c == escape {
                 let Some(next) = chars.next() else {
                     return Err(format!(
-                        "the pattern ends with its escape character {escape}: write {escape}{escape} for the character \
-                            itself"
+                        "the pattern ends with its escape character {escape}: write {escape}{escape} for itself"
                     ));
                 };
                 literal.push(next);

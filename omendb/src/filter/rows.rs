@@ -18,9 +18,10 @@ mod cost {
     /// A light row that is sorted among few others, or set in a bitmap.
     pub const LIGHT_SORTED: u64 = 25_000;
     pub const LIGHT_SET: u64 = 2_500;
-    /// A container of a heavy code; a row of it, if it has few and another bitmap is merged with it.
-    pub const CONTAINER: u64 = 1_200_000;
-    pub const MERGED_ROW: u64 = 6_000;
+    /// A container of a heavy code, and a row of it where it is a list: merged with other lists, or with a bitmap.
+    pub const CONTAINER: u64 = 1_000_000;
+    pub const LISTS_ROW: u64 = 6_000;
+    pub const LIST_ROW: u64 = 1_000;
 }
 
 /// Past as many ranges, counting their rows costs more than it saves.
@@ -101,12 +102,13 @@ impl Values<'_> {
             _ => u64::from(self.rows) * cost::SCAN_ROW + light as u64 * cost::LIGHT_SET,
         };
         let containers = u64::from(self.rows.div_ceil(CONTAINER_ROWS));
-        for i in heavy {
-            let rows = self.heavy_rows(*i)?;
-            // A container of up to 4,096 rows is a sorted list.
-            let list = rows < containers * 4_096 && (heavy.len() > 1 || light > 0);
-            sum += containers * cost::CONTAINER / 8
-                + if list { rows * cost::MERGED_ROW } else { containers * cost::CONTAINER };
+        let counts = heavy.iter().map(|i| self.heavy_rows(*i)).collect::<Checked<Vec<u64>>>()?;
+        // A container of up to 4,096 rows is a sorted list, and two lists are slow to merge.
+        let is_list = |rows: u64| rows < containers * 4_096;
+        let merged = light > 0 || heavy.len() > 1;
+        let row = if counts.iter().all(|rows| is_list(*rows)) { cost::LISTS_ROW } else { cost::LIST_ROW };
+        for rows in counts {
+            sum += containers * cost::CONTAINER + if merged && is_list(rows) { rows * row } else { 0 };
         }
         Ok(sum)
     }
@@ -202,7 +204,7 @@ impl Values<'_> {
 
     /// Looks up `rows` one by one, and keeps those that have one of these codes, or those that have none.
     /// `None` where a row's codes cannot be looked up.
-    pub fn retain(&self, ranges: &CodeRanges, keep: bool, rows: &RoaringBitmap) -> Option<RoaringBitmap> {
+    pub fn retain(&self, ranges: &[Range<u32>], keep: bool, rows: &RoaringBitmap) -> Option<RoaringBitmap> {
         if !self.dense {
             return None;
         }

@@ -10,19 +10,19 @@
 //! | 8 | 1 | bytes of a code: 1, 2 or 4 |
 //! | 9 | 1 | 1: dense, one code a row, D where the row has no value; 0: sparse, with a list of rows |
 //! | 10 | 1 | values: 0 i64, 1 f64, 2 (u64 of bits, u64 of type: 0 i64, 1 u64, 2 f64), 3 text |
-//! | 11 | 1 | dates among the texts: 0 none, 1 all, 2 some, listed, 3 all, and the values are in order of time, not of text |
+//! | 11 | 1 | dates among the texts: 0 none, 1 all, 2 some, listed, 3 all, and the values are in order of time |
 //! | 12 | 4 | H, the number of heavy codes |
 //! | 16 | 8 | offset of the dictionary: D values; of texts D + 1 u64 of places in what follows them, ascending from 0 |
 //! | 24 | 8 | offset of the codes |
 //! | 32 | 8 | offset of the pairs' rows (sparse only), P u32, ascending |
 //! | 40 | 8 | offset of D + 1 u32: where in the light rows those of each code start |
 //! | 48 | 8 | offset of the light rows: u32, ascending within a code |
-//! | 56 | 8 | offset of H entries (code u32, rows u32, offset u64, length u64), ascending: a heavy code's rows as a roaring bitmap |
+//! | 56 | 8 | offset of H entries, ascending: code u32, number of rows u32, offset u64 and length u64 of their bitmap |
 //! | 64 | 8 | offset of the codes of the listed dates, u32, in order of time |
 //! | 72 | 4 | the number of listed dates |
 //! | 76 | 4 | 0 |
 //!
-//! A code is heavy where a bitmap is the smaller form; its light rows are none.
+//! A code is heavy where a roaring bitmap is the smaller form of its rows; its light rows are none.
 
 use super::ast::{Order, Scalar, Text};
 use super::date::{self, Instant};

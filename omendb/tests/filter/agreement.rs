@@ -363,7 +363,13 @@ fn wide_condition(rng: &mut Rng, rows: usize) -> (Value, String) {
         &["rare", "list"],
     ];
     let keys = *rng.pick(&paths);
-    test(rng, keys, &|rng| wide_operand(rng, keys[0], rows))
+    let one = |rng: &mut Rng| test(rng, keys, &|rng| wide_operand(rng, keys[0], rows));
+    if !rng.once_in(4) {
+        return one(rng);
+    }
+    // Two conditions on one field are met together.
+    let ((json, sql), (other_json, other_sql)) = (one(rng), one(rng));
+    (json!({"$and": [json, other_json]}), format!("({sql} AND {other_sql})"))
 }
 
 #[test]

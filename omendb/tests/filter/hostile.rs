@@ -11,9 +11,17 @@ fn rows(rng: &mut Rng) -> Vec<Option<Value>> {
     (0..400)
         .map(|row| {
             Some(json!({
-                "s": format!("v{}", rng.below(3)), "id": row, "x": row as f64 / 2.0, "big": [u64::MAX, row, 0.5], "day": day(rng),
-                "date": format!("2020-01-{:02}", 1 + rng.below(28)), "tags": ["a", format!("t{}", rng.below(50))], "ok": rng.once_in(2),
-                "o": {"n": null}, "rare": if rng.once_in(40) { json!(row) } else { Value::Null },
+                "s": format!("v{}", rng.below(3)),
+                "id": row,
+                "x": row as f64 / 2.0,
+                "big": [u64::MAX, row, 0.5],
+                "day": day(rng),
+                "date": format!("2020-01-{:02}", 1 + rng.below(28)),
+                "at": format!("2020-01-01T{:02}:00:00{}", rng.below(24), rng.pick(&["Z", "+09:00"])),
+                "tags": ["a", format!("t{}", rng.below(50))],
+                "ok": rng.once_in(2),
+                "o": {"n": null},
+                "rare": if rng.once_in(40) { json!(row) } else { Value::Null },
             }))
         })
         .collect()
@@ -32,6 +40,7 @@ fn filters() -> Vec<Filter> {
         "day = '2020-01-10'",
         "date < '2020-01-10'",
         "date IN ('2020-01-01', '2020-01-02', 'x')",
+        "at > '2020-01-01'",
         "tags CONTAINS 't7'",
         "s CONTAINS 'v'",
         "tags LIKE '%1'",

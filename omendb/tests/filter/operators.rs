@@ -8,24 +8,18 @@ fn records() -> Vec<Option<Value>> {
     vec![
         None,
         Some(json!({})),
-        Some(
-            json!({"lang": "en", "year": 2020, "ok": true, "tags": ["x", "y"], "author": {"name": "Ann", "age": 30}, "day": "2020-05-01"}),
-        ),
-        Some(
-            json!({"lang": "de", "year": 2021.0, "ok": false, "tags": [], "author": {"name": "Bob"}, "day": "2020-05-01T00:00:00Z"}),
-        ),
-        Some(
-            json!({"lang": "english", "year": 2020.5, "ok": null, "tags": "xyz", "author": null, "day": "2020-05-01T02:00:00+02:00"}),
-        ),
-        Some(
-            json!({"lang": null, "year": "2020", "ok": 1, "tags": [null, 7, "50%_x"], "author": [{"name": "Cy"}, {"name": "Ann"}, {"age": 5}], "day": "2020-05-02"}),
-        ),
-        Some(
-            json!({"lang": ["en", "fr"], "year": [1, 3000], "tags": [["x"], [["z"]]], "author": [], "day": "tomorrow"}),
-        ),
-        Some(
-            json!({"year": 9_007_199_254_740_993_i64, "n": -1, "a.b": 1, "a": {"b": 2}, "odd key": "it's", "$x": 5, "tags": [{"x": "x"}]}),
-        ),
+        Some(json!({"lang": "en", "year": 2020, "ok": true, "tags": ["x", "y"],
+            "author": {"name": "Ann", "age": 30}, "day": "2020-05-01"})),
+        Some(json!({"lang": "de", "year": 2021.0, "ok": false, "tags": [],
+            "author": {"name": "Bob"}, "day": "2020-05-01T00:00:00Z"})),
+        Some(json!({"lang": "english", "year": 2020.5, "ok": null, "tags": "xyz",
+            "author": null, "day": "2020-05-01T02:00:00+02:00"})),
+        Some(json!({"lang": null, "year": "2020", "ok": 1, "tags": [null, 7, "50%_x"],
+            "author": [{"name": "Cy"}, {"name": "Ann"}, {"age": 5}], "day": "2020-05-02"})),
+        Some(json!({"lang": ["en", "fr"], "year": [1, 3000], "tags": [["x"], [["z"]]], "author": [],
+            "day": "tomorrow"})),
+        Some(json!({"year": 9_007_199_254_740_993_i64, "n": -1, "a.b": 1, "a": {"b": 2},
+            "odd key": "it's", "$x": 5, "tags": [{"x": "x"}]})),
     ]
 }
 
@@ -224,8 +218,8 @@ fn logic() {
 #[test]
 fn sql_reads_the_design_example() {
     let filter = Filter::from_sql(
-        "lang = 'en' AND year >= 2020 AND tags CONTAINS 'x' AND NOT (author.name LIKE 'A%') AND day BETWEEN \
-            '2020-01-01' AND '2021-01-01'",
+        "lang = 'en' AND year >= 2020 AND tags CONTAINS 'x' AND NOT (author.name LIKE 'A%') \
+         AND day BETWEEN '2020-01-01' AND '2021-01-01'",
     )
     .unwrap();
     let mut record =
