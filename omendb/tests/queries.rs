@@ -165,9 +165,9 @@ fn a_radius_keeps_all_within_it_and_says_whether_there_are_more() {
                 assert_eq!(hits.complete, expected.len() < k);
             }
         }
-        let beyond = docs.search(&rng.vector(), &SearchOptions::new(5).max_distance(f32::NEG_INFINITY)).unwrap();
+        let beyond = docs.search(rng.vector(), &SearchOptions::new(5).max_distance(f32::NEG_INFINITY)).unwrap();
         assert!(beyond.is_empty() && beyond.complete);
-        let refused = docs.search(&rng.vector(), &SearchOptions::new(5).max_distance(f32::NAN));
+        let refused = docs.search(rng.vector(), &SearchOptions::new(5).max_distance(f32::NAN));
         assert!(matches!(refused, Err(Error::InvalidInput(what)) if what.contains("max_distance")));
     });
 }
@@ -218,8 +218,7 @@ fn groups_hold_the_best_of_the_best_values() {
                 }
             }
         }
-        let wrong =
-            |field: &str, most, options: &SearchOptions| docs.search_groups(&rng_vector(), field, most, options);
+        let wrong = |field: &str, most, options: &SearchOptions| docs.search_groups(rng_vector(), field, most, options);
         for refused in [
             wrong("a..b", 1, &SearchOptions::new(1)),
             wrong("a", 0, &SearchOptions::new(1)),
@@ -274,10 +273,10 @@ fn diverse_hits_are_each_the_best_choice_after_those_before() {
             }
         }
         for lambda in [-0.1, 1.1, f32::NAN] {
-            let refused = docs.search(&rng_vector(), &SearchOptions::new(5).mmr(lambda));
+            let refused = docs.search(rng_vector(), &SearchOptions::new(5).mmr(lambda));
             assert!(matches!(refused, Err(Error::InvalidInput(what)) if what.contains("lambda")));
         }
-        let refused = docs.search(&rng_vector(), &SearchOptions::new(1_001).mmr(0.5));
+        let refused = docs.search(rng_vector(), &SearchOptions::new(1_001).mmr(0.5));
         assert!(matches!(refused, Err(Error::LimitExceeded(_))));
     });
 }
@@ -304,7 +303,7 @@ fn a_record_finds_what_is_like_it_and_not_itself() {
         assert!(matches!(docs.search_like(1_000_000, &SearchOptions::new(5)), Err(Error::NotFound(_))));
         assert!(matches!(docs.search_like("", &SearchOptions::new(5)), Err(Error::InvalidInput(_))));
         let all: Vec<Id> = known.iter().map(|id| Id::U64(*id)).collect();
-        let none = docs.search(&rng_vector(), &SearchOptions::new(5).exclude(all)).unwrap();
+        let none = docs.search(rng_vector(), &SearchOptions::new(5).exclude(all)).unwrap();
         assert!(none.is_empty() && none.complete);
     });
 }
