@@ -595,6 +595,29 @@ pub struct SearchOptions {
     pub recall: f32,
     /// Overrides `recall` with a fixed effort: nodes of a graph to expand.
     pub ef: Option<usize>,
+    /// Only hits within this distance.
+    pub max_distance: Option<f32>,
+    /// Records that are not to be hits.
+    pub exclude: Vec<Id>,
+    /// Chooses hits that differ from each other.
+    pub mmr: Option<Mmr>,
+}
+
+/// How hits are chosen that differ from each other (maximal marginal relevance): one after the other, of the nearest
+/// candidates, that of the highest `lambda * score - (1 - lambda) * highest score against the hits before it`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mmr {
+    /// 1: the nearest, as without; 0: as different from each other as can be.
+    pub lambda: f32,
+    /// How many of the nearest to choose from; `None`: four times as many as are wanted, 50 at least.
+    pub pool: Option<usize>,
+}
+
+impl Mmr {
+    /// How many candidates to choose `chosen` hits from.
+    pub(crate) fn pool(&self, chosen: usize) -> usize {
+        self.pool.unwrap_or_else(|| chosen.saturating_mul(4).max(50)).max(chosen)
+    }
 }
 
 impl SearchOptions {
@@ -608,6 +631,9 @@ impl SearchOptions {
             filter: None,
             recall: 0.95,
             ef: None,
+            max_distance: None,
+            exclude: Vec::new(),
+            mmr: None,
         }
     }
 
@@ -638,6 +664,26 @@ impl SearchOptions {
     /// Keeps to records whose metadata passes `filter`: the `k` best of them, or all of them.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = Some(filter);
+        self
+    }
+
+    /// Keeps to records within `radius` (a distance, see [`Metric`]), and sets the recall to 1, as a search within a
+    /// radius wants them all: `k` bounds their number, and [`Hits::complete`] says whether there are more. Ask for a
+    /// lower recall afterwards to search by graphs.
+    pub fn max_distance(mut self, radius: f32) -> Self {
+        (self.max_distance, self.recall) = (Some(radius), 1.0);
+        self
+    }
+
+    /// Leaves out records; ids that are not known are no error.
+    pub fn exclude(mut self, ids: impl IntoIterator<Item = Id>) -> Self {
+        self.exclude = ids.into_iter().collect();
+        self
+    }
+
+    /// Chooses hits that differ from each other, see [`Mmr`]. They come in the order in which they are chosen.
+    pub fn mmr(mut self, lambda: f32) -> Self {
+        self.mmr = Some(Mmr { lambda, pool: None });
         self
     }
 
@@ -672,8 +718,7 @@ pub struct Hits {
     /// The hits.
     pub hits: Vec<Hit>,
     /// True when fewer than `k` came back because no more records match. False also where that is not known: a search
-    /// by
-    /// graph with `min_score`, or over damaged data.
+    /// by graph with `min_score` or `max_distance`, or over damaged data.
     pub complete: bool,
 }
 
