@@ -52,15 +52,15 @@ impl Engine {
         segment.rows() >= least
             && !segment.unindexable()
             && has.as_ref().is_none_or(|g| g.stage < stage)
-            && (has.is_some() || self.graph_fits(segment, collection))
+            && (has.is_some() || self.graph_fits(u64::from(segment.rows()), collection))
     }
 
-    /// Whether another graph fits the memory budget.
-    fn graph_fits(&self, segment: &Segment, collection: &CollectionState) -> bool {
+    /// Whether another graph fits the memory budget; building one takes about twice as much besides.
+    fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
         let width = collection.schema.dim.next_multiple_of(64) as u64;
         let inline = if width <= BuildParams::first().inline_max_dim as u64 { 32 * width / 8 } else { 0 };
-        let bytes = u64::from(segment.rows()) * (width + inline + 160);
-        self.graph_memory() + self.memtable_bytes() + self.id_memory() + bytes <= self.memory_budget / 4 * 3
+        let bytes = rows * (width + inline + 160);
+        self.graph_memory() + self.memtable_bytes() + self.id_memory() + 3 * bytes <= self.memory_budget / 4 * 3
     }
 
     pub(crate) fn graph_memory(&self) -> u64 {
@@ -89,7 +89,9 @@ impl Engine {
         let _turn = self.maintenance.lock();
         let version = Version::clone(&collection.version.load());
         let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
-        if group.len() < 2 {
+        let rows = group.iter().filter_map(|id| version.segment(*id)).map(|v| u64::from(v.segment.rows())).sum();
+        // Without a graph in the end, merging is worth it only for segments of like size.
+        if group.len() < 2 || !self.graph_fits(rows, collection) {
             return Ok(false);
         }
         self.compact_segments(collection, &version, &group)?;
