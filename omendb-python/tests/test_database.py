@@ -84,8 +84,8 @@ def test_maintenance_keeps_the_records(db: omendb.Database, docs: omendb.Collect
     docs.flush()
     docs.delete(np.arange(50))
     db.flush()
-    docs.compact()
-    db.compact()
+    docs.compact(progress=True)
+    db.compact(progress=True)
     docs.wait_indexed()
     docs.wait_indexed(progress=True, settled=True)
     assert len(docs) == 50 and sorted(record.id for record in docs) == list(range(50, 100))
@@ -98,7 +98,7 @@ def test_maintenance_keeps_the_records(db: omendb.Database, docs: omendb.Collect
 
 def test_backup_verifies_and_restores(db: omendb.Database, docs: omendb.Collection, tmp_path: Path) -> None:
     docs.upsert(["a"], np.ones((1, 4)), [{"n": 1}])
-    assert db.backup(tmp_path / "copy").files > 0
+    assert db.backup(tmp_path / "copy", progress=True).files > 0
     docs.delete("a")
     assert omendb.verify_backup(tmp_path / "copy").ok
     assert omendb.restore(tmp_path / "copy", tmp_path / "restored").ok

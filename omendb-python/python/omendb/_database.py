@@ -226,13 +226,22 @@ class Database:
         """
         self._native.flush()
 
-    def compact(self) -> None:
+    def compact(self, progress: bool = False) -> None:
         """Rewrites segments without what was deleted or replaced, and frees its space.
+
+        Args:
+            progress: show on standard error that it goes on (with tqdm if it is installed).
 
         >>> import omendb
         >>> omendb.open(":memory:").compact()
         """
-        self._native.compact()
+        if not progress:
+            self._native.compact()
+            return
+        from ._progress import working
+
+        with working("compacting"):
+            self._native.compact()
 
     def check(self, deep: bool = False) -> CheckReport:
         """Verifies the files: names, lengths and checksummed footers, or with `deep` every byte and invariant.
@@ -243,8 +252,12 @@ class Database:
         """
         return check_report(self._native.check(bool(deep)))
 
-    def backup(self, destination: _PathLike) -> BackupReport:
+    def backup(self, destination: _PathLike, progress: bool = False) -> BackupReport:
         """Writes a consistent copy to a directory that must not exist, while reads and writes go on.
+
+        Args:
+            destination: the directory.
+            progress: show the bytes copied on standard error (with tqdm if it is installed).
 
         >>> import omendb, os, tempfile
         >>> copy = os.path.join(tempfile.mkdtemp(), "copy.omen")
@@ -252,7 +265,18 @@ class Database:
         >>> omendb.verify_backup(copy).ok
         True
         """
-        return backup_report(self._native.backup(destination))
+        if not progress:
+            return backup_report(self._native.backup(destination))
+        from ._progress import waiting
+
+        stats = self.stats()
+        total = stats.bytes_data + stats.bytes_log + stats.bytes_tombstones + stats.bytes_manifest
+
+        def left() -> int:
+            return max(0, total - _bytes_below(destination))
+
+        with waiting("copying", left, unit="B"):
+            return backup_report(self._native.backup(destination))
 
     def stats(self) -> Stats:
         """Counts, sizes in bytes and latencies in microseconds.
@@ -299,6 +323,18 @@ class Database:
             (each.name, f"{each.records:,}", each.dim, each.metric, each.element) for each in self.stats().collections
         ]
         return html_table(f"Database {self.path}", ("collection", "records", "dim", "metric", "dtype"), rows)
+
+
+def _bytes_below(directory: _PathLike) -> int:
+    """The size of what a directory holds so far; files may come and go meanwhile."""
+    size = 0
+    for place, _, files in os.walk(directory):
+        for file in files:
+            try:
+                size += os.path.getsize(os.path.join(place, file))
+            except OSError:
+                continue
+    return size
 
 
 def _name(name: Any) -> str:
