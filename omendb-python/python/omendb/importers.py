@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -268,7 +269,8 @@ def from_qdrant(
         offset = None
         while True:
             points, offset = source.scroll(collection, limit=size, offset=offset, with_payload=True, with_vectors=True)
-            vectors = [point.vector[vector_name] if isinstance(point.vector, Mapping) else point.vector for point in points]
+            several = [point.vector for point in points]
+            vectors = [each[vector_name] if isinstance(each, Mapping) else each for each in several]
             metadata = [dict(point.payload or {}) for point in points]
             text = None if text_key is None else [each.pop(text_key, None) for each in metadata]
             yield _Batch([point.id for point in points], np.asarray(vectors, dtype=np.float32), metadata, text)
@@ -331,8 +333,7 @@ def from_faiss(
         InvalidInput: a negative id, or one that `names` lacks.
         ImportMismatch: what is stored is not what was read.
     """
-    import faiss
-
+    faiss: Any = import_module("faiss")
     size = _size(batch_size)
     # An inner index lives only as long as the outer one.
     outer = faiss.read_index(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
@@ -345,7 +346,8 @@ def from_faiss(
         index = faiss.downcast_index(index.index)
     if isinstance(index, faiss.IndexIVF):
         lists = index.invlists
-        stored = [faiss.rev_swig_ptr(lists.get_ids(n), lists.list_size(n)).copy() for n in range(lists.nlist) if lists.list_size(n)]
+        filled = [n for n in range(lists.nlist) if lists.list_size(n)]
+        stored = [faiss.rev_swig_ptr(lists.get_ids(n), lists.list_size(n)).copy() for n in filled]
         numbers = np.sort(np.concatenate(stored)) if stored else ids
         if not np.array_equal(numbers, np.arange(index.ntotal)):
             raise Unsupported("unsupported: an IVF index with ids of its own; wrap it in an IndexIDMap, which keeps them")
