@@ -62,10 +62,37 @@ def test_bad_schemas_are_refused(db: omendb.Database, arguments: dict[str, objec
 
 
 def test_what_is_not_there_yet_is_never_ignored(db: omendb.Database) -> None:
-    for option in ({"quantization": "rabitq"}, {"profile": "compact"}):
-        with pytest.raises(omendb.Unsupported):
-            db.create_collection("docs", dim=2, **option)
+    for options in (
+        {"quantization": "pq"},
+        {"quantization": "binary"},
+        {"quantization": "rabitq", "metric": "dot"},
+        {"quantization": "rabitq", "dim": 1025},
+    ):
+        with pytest.raises(omendb.Unsupported, match="auto, none"):
+            db.create_collection("docs", **{"dim": 2, **options})  # type: ignore[arg-type]
+    with pytest.raises(omendb.InvalidInput, match="leave out one"):
+        db.create_collection("docs", dim=2, quantization="rabitq", profile="compact")
     assert db.list_collections() == []
+
+
+def test_quantizations_differ_in_memory_and_last(path: Path, rng: np.random.Generator) -> None:
+    vectors = rng.standard_normal((5_000, 64)).astype(np.float32)
+    bytes_of = {}
+    with omendb.open(path) as db:
+        for tuning in ({}, {"quantization": "rabitq"}, {"quantization": "sq8"}, {"profile": "compact"}, {"quantization": "none"}):
+            docs = db.create_collection("-".join(tuning.values()) or "plain", dim=64, **tuning)
+            docs.upsert(np.arange(5_000), vectors)
+            docs.wait_indexed()
+            stats = docs.stats()
+            bytes_of[docs.name] = stats.graph_bytes
+            assert stats.unindexed_rows == 0 and docs.recall(sample=50) >= 0.9
+        assert "no graphs" in repr(db["none"].explain(vectors[0])) and db["none"].recall(sample=50) == 1.0
+    assert bytes_of["none"] == 0 < bytes_of["sq8"] == bytes_of["compact"] < bytes_of["rabitq"] / 1.5
+    with omendb.open(path) as db:
+        assert (db["sq8"].quantization, db["compact"].profile, db["plain"].quantization) == ("sq8", "compact", "auto")
+        assert db.get_or_create_collection("sq8", 64).quantization == "sq8"
+        with pytest.raises(omendb.InvalidInput, match="quantization sq8"):
+            db.get_or_create_collection("sq8", 64, quantization="rabitq")
 
 
 def test_iterate_sees_one_view(docs: omendb.Collection) -> None:

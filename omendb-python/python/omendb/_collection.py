@@ -79,6 +79,16 @@ class Collection:
     dtype: str
     """Element type of the stored vectors: `f32`, `f16`, `i8`, `u8` or `bits`."""
 
+    @property
+    def quantization(self) -> str:
+        """How graphs hold vectors: `auto`, `none`, `sq8` or `rabitq`."""
+        return self._native.tuning[0]
+
+    @property
+    def profile(self) -> str:
+        """`default`, or `compact` for less memory."""
+        return self._native.tuning[1]
+
     def __init__(self, native: _native.Collection) -> None:
         self._native = native
         self.name = native.name

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _native
 from ._collection import Collection, _integer
-from ._errors import InvalidInput, Unsupported
+from ._errors import InvalidInput
 from ._hits import html_table
 from ._reports import (
     BackupReport,
@@ -26,8 +26,6 @@ from ._types import Durability
 
 _PathLike = str | os.PathLike[str]
 _DURABILITIES = ("commit", "interval", "manual")
-_QUANTIZATIONS = ("auto", "none", "sq8", "rabitq", "pq", "binary")
-_PROFILES = ("default", "compact")
 
 
 def open(  # noqa: A001 - `omendb.open` reads as it should
@@ -135,13 +133,16 @@ class Database:
                 or "hamming" for bits.
             dtype: how elements are stored: "f32", "f16", "i8", "u8" or "bits"; what is given in another type is
                 converted, and refused where it does not fit.
-            quantization: "auto" lets the engine choose.
-            profile: "default", or "compact" for less memory.
+            quantization: how graphs hold vectors for the walk (what it finds is compared exactly): "auto", the fastest;
+                "rabitq", one bit a dimension of each neighbour beside 8 bits of each row, for cosine and l2 up to
+                1,024 dimensions; "sq8", 8 bits a dimension, in less memory; "none", no graph: every search is an
+                exact scan.
+            profile: "default", or "compact" for less memory: "auto" is "sq8" then.
 
         Raises:
             AlreadyExists: there is a collection of that name.
-            InvalidInput: a dimension out of range, an unknown metric or element type.
-            Unsupported: a quantization or profile that this version cannot honour yet.
+            InvalidInput: a dimension out of range, an unknown metric, element type, quantization or profile.
+            Unsupported: the quantization "pq" or "binary", or "rabitq" with a metric or dimension that it does not take.
 
         >>> import omendb
         >>> omendb.open(":memory:").create_collection("docs", dim=3, metric="euclidean").metric
@@ -162,7 +163,8 @@ class Database:
         """Opens a collection, or creates it; arguments as of `create_collection`.
 
         Raises:
-            InvalidInput: there is one with other dimensions, metric or element type.
+            InvalidInput: there is one with other dimensions, metric or element type, or with another quantization or
+                profile than the one asked for; "auto" and "default" ask for none.
 
         >>> import omendb
         >>> db = omendb.open(":memory:")
@@ -345,16 +347,12 @@ def _name(name: Any) -> str:
 
 def _schema(
     name: Any, dim: Any, metric: Any, dtype: Any, quantization: Any, profile: Any
-) -> tuple[str, int, str, str]:
-    for argument, value in (("metric", metric), ("dtype", dtype)):
+) -> tuple[str, int, str, str, tuple[str, str]]:
+    named = {"metric": metric, "dtype": dtype, "quantization": quantization, "profile": profile}
+    for argument, value in named.items():
         if not isinstance(value, str):
             raise InvalidInput(f"{argument} of type {type(value).__name__} was given; a str was expected")
-    for argument, value, known in (("quantization", quantization, _QUANTIZATIONS), ("profile", profile, _PROFILES)):
-        if value not in known:
-            raise InvalidInput(f"{argument} = {value!r} was given; one of {', '.join(known)} was expected")
-        if value != known[0]:
-            raise Unsupported(f"unsupported: {argument} = {value!r} is not available in this version; leave it out")
-    return _name(name), _integer(dim, "dim", 1), metric, dtype
+    return _name(name), _integer(dim, "dim", 1), metric, dtype, (quantization, profile)
 
 
 def verify_backup(path: _PathLike) -> CheckReport:
