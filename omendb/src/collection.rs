@@ -4,7 +4,7 @@ use crate::database::Handle;
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
 use crate::filter::{Field, Filter};
-use crate::idmap::by_shard;
+use crate::idmap::distinct_by_shard;
 use crate::ids::{Id, IdColumn, IdRef};
 use crate::index::file::Stage;
 use crate::memtable::{Block, hash_ids};
@@ -21,11 +21,9 @@ use crate::schema::{
 };
 use crate::segment::RowSource;
 use crate::segment::reader::Graph;
-use crate::segment::writer::Selection;
 use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
 use crate::write::index::MIN_ROWS;
-use crate::write::install::Bulk;
 use parking_lot::RwLockReadGuard;
 use serde_json::Value;
 use std::sync::Arc;
@@ -100,29 +98,16 @@ impl Collection {
         let engine = self.engine();
         let written = engine.metrics.write.time(|| {
             let hashes = hash_ids(&batch.ids, self.state.hash_seed);
-            let order = refuse_duplicates(&batch.ids, &hashes)?;
             let bytes = batch.byte_len() as u64;
             if bytes >= engine.options.bulk_threshold() {
-                return self.write_bulk(&batch, hashes, order, add);
+                return engine.write_bulk(&self.state, &batch, hashes, add);
             }
+            distinct_by_shard(&batch.ids, &hashes)?;
             engine.admit(bytes + 1024, batch.len() as u64)?;
             let block = Block::from_batch(&batch, self.state.schema.stride(), hashes);
             engine.submit(&self.state, if add { Op::Add(block) } else { Op::Upsert(block) })
         });
         self.noted(written)
-    }
-
-    fn write_bulk(&self, batch: &Batch<'_>, hashes: Vec<u64>, order: Vec<u32>, add: bool) -> Result<usize> {
-        let engine = self.engine();
-        engine.admit(0, batch.len() as u64)?;
-        engine.note_bulk();
-        let vectors = batch.vectors.as_le_bytes();
-        let source = BatchRows { batch, vectors: &vectors, hashes: &hashes, stride: self.state.schema.stride() };
-        let selection = Selection { parts: vec![(&source, std::iter::once(0..source.rows()).collect())] };
-        let seq = self.state.version.load().seq;
-        let entry = engine.write_segment(&self.state, &selection, seq)?;
-        let bulk = Bulk { entry, ids: batch.ids.clone(), hashes, order, add };
-        engine.submit(&self.state, Op::Bulk(Box::new(bulk)))
     }
 
     /// Changes parts of one record.
@@ -610,73 +595,6 @@ fn present(value: &[u8]) -> Vec<u8> {
     stored.extend_from_slice(value);
     stored
 }
-
-/// Refuses a batch that names an id twice; returns the rows in shard order.
-fn refuse_duplicates(ids: &IdColumn, hashes: &[u64]) -> Result<Vec<u32>> {
-    let mut order = by_shard(hashes);
-    let mut start = 0;
-    while start < order.len() {
-        let shard = crate::idmap::shard(hashes[order[start] as usize]);
-        let len = order[start..].partition_point(|row| crate::idmap::shard(hashes[*row as usize]) == shard);
-        let rows = &mut order[start..start + len];
-        rows.sort_unstable_by_key(|row| hashes[*row as usize]);
-        for (i, pair) in rows.windows(2).enumerate() {
-            if hashes[pair[0] as usize] != hashes[pair[1] as usize] {
-                continue;
-            }
-            let same = |row: &&u32| hashes[**row as usize] == hashes[pair[0] as usize];
-            let duplicate = rows[i + 1..]
-                .iter()
-                .take_while(same)
-                .find(|row| ids.encoded(**row as usize) == ids.encoded(pair[0] as usize));
-            if let Some(other) = duplicate {
-                let (a, b) = (pair[0].min(*other), pair[0].max(*other));
-                return Err(Error::invalid(format!(
-                    "id {} stands in records {a} and {b} of one batch; a batch may hold each id once: drop one of them",
-                    show_id(ids.get(a as usize))
-                )));
-            }
-        }
-        start += len;
-    }
-    Ok(order)
-}
-
-/// The rows of a batch on their way into a segment.
-struct BatchRows<'a> {
-    batch: &'a Batch<'a>,
-    vectors: &'a [u8],
-    hashes: &'a [u64],
-    stride: usize,
-}
-
-impl RowSource for BatchRows<'_> {
-    fn rows(&self) -> u32 {
-        self.hashes.len() as u32
-    }
-
-    fn hash(&self, row: u32) -> Result<u64> {
-        Ok(self.hashes[row as usize])
-    }
-
-    fn id(&self, row: u32) -> Result<&[u8]> {
-        Ok(self.batch.ids.encoded(row as usize))
-    }
-
-    fn vectors(&self, first: u32, count: u32) -> Result<&[u8]> {
-        let start = first as usize * self.stride;
-        Ok(&self.vectors[start..start + count as usize * self.stride])
-    }
-
-    fn metadata(&self, row: u32) -> Result<&[u8]> {
-        Ok(self.batch.metadata.as_ref().map_or(&[], |c| c.stored(row as usize)))
-    }
-
-    fn text(&self, row: u32) -> Result<&[u8]> {
-        Ok(self.batch.text.as_ref().map_or(&[], |c| c.stored(row as usize)))
-    }
-}
-
 /// Reads the records of one view, one after the other. Made by [`Collection::iterate`].
 #[derive(Debug)]
 pub struct Records {
