@@ -94,7 +94,7 @@ pub use query::measure::RecallReport;
 pub use record::{Batch, BlobColumn, Hit, Hits, Include, Mmr, Patch, Record, SearchOptions, Vector, Vectors};
 pub use salvage::{SalvageReport, salvage};
 pub use schema as limits;
-pub use schema::{Element, Metric, Schema};
+pub use schema::{Element, Metric, Profile, Quantization, Schema};
 
 /// The parts that the benchmarks measure by themselves. Not an interface: anything here may change at any time.
 #[doc(hidden)]

@@ -4,6 +4,7 @@ use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
 use crate::index::file::{self, Owner, Stage, index_path};
 use crate::index::graph::{BuildParams, Rows, build};
+use crate::schema::{MAX_RABITQ_DIM, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::{Graph, Segment};
 use crate::version::Version;
@@ -14,6 +15,20 @@ use std::sync::atomic::Ordering;
 pub(crate) const MIN_ROWS: u32 = 2_000;
 /// Settling is worth the time from here on.
 const MIN_SETTLED_ROWS: u32 = 10_000;
+
+/// How the graphs of a collection are built.
+fn params(schema: &Schema, stage: Stage) -> BuildParams {
+    let params = match stage {
+        Stage::First => BuildParams::first(),
+        Stage::Settled => BuildParams::settled(),
+    };
+    let inline_max_dim = match schema.codes() {
+        Quantization::Sq8 => 0,
+        Quantization::RaBitQ => MAX_RABITQ_DIM,
+        Quantization::Auto | Quantization::None => params.inline_max_dim,
+    };
+    BuildParams { inline_max_dim, ..params }
+}
 
 impl Engine {
     /// Does the most useful piece of indexing; true if there was one. Graphs come first, better graphs later, and only
@@ -50,6 +65,7 @@ impl Engine {
         let has = segment.graph();
         let least = if stage == Stage::First { MIN_ROWS } else { MIN_SETTLED_ROWS };
         segment.rows() >= least
+            && collection.schema.codes() != Quantization::None
             && !segment.unindexable()
             && has.as_ref().is_none_or(|g| g.stage < stage)
             && (has.is_some() || self.graph_fits(u64::from(segment.rows()), collection))
@@ -58,7 +74,8 @@ impl Engine {
     /// Whether another graph fits the memory budget; building one takes about twice as much besides.
     fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
         let width = collection.schema.dim.next_multiple_of(64) as u64;
-        let inline = if width <= BuildParams::first().inline_max_dim as u64 { 32 * width / 8 } else { 0 };
+        let inline =
+            if width <= params(&collection.schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
         let bytes = rows * (width + inline + 160);
         self.graph_memory() + self.memtable_bytes() + self.id_memory() + 3 * bytes <= self.memory_budget / 4 * 3
     }
@@ -76,7 +93,7 @@ impl Engine {
             let without = version.segments.iter().filter(|v| v.segment.graph().is_none() && !v.segment.unindexable());
             without.map(|v| v.segment.id_number()).collect()
         };
-        if unindexed(&collection.version.load()).len() < 2 {
+        if collection.schema.codes() == Quantization::None || unindexed(&collection.version.load()).len() < 2 {
             return Ok(false);
         }
         let version = collection.version.load_full();
@@ -144,10 +161,7 @@ impl Engine {
             true => std::thread::available_parallelism().map_or(1, |n| n.get()),
             false => 1,
         };
-        let params = match stage {
-            Stage::First => BuildParams::first(),
-            Stage::Settled => BuildParams::settled(),
-        };
+        let params = params(&collection.schema, stage);
         let rows = Rows::new(vectors, segment.rows() as usize, &collection.schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
         let graph = match build(rows, &BuildParams { threads, ..params }, &progress, &self.cancel) {
