@@ -112,7 +112,7 @@ impl ScalarQuantizer {
 
     /// Bytes of a rotated row's code.
     pub fn rotated_width(dim: usize) -> usize {
-        dim.next_power_of_two().max(64)
+        dim.next_multiple_of(64)
     }
 
     /// Bytes of a code.
