@@ -17,6 +17,8 @@ struct Reach<'a> {
     degree: usize,
     /// The node that each node was first reached from. Edges from a parent are never replaced.
     parent: Vec<u32>,
+    /// A bit a node that has a parent: small enough to stay in a cache while all edges are looked at.
+    reached: Vec<u64>,
     queue: Vec<u32>,
 }
 
@@ -29,11 +31,16 @@ pub(super) fn connect(
     entries: &[u32],
     task: &Task<'_>,
 ) -> Result<usize> {
-    let mut reach = Reach { lists, degree, parent: vec![UNREACHED; points.count], queue: Vec::new() };
+    let mut reach = Reach {
+        lists,
+        degree,
+        parent: vec![UNREACHED; points.count],
+        reached: vec![0; points.count.div_ceil(64)],
+        queue: Vec::new(),
+    };
     // From one entry point alone: which of them a search starts from depends on its query.
     if let Some(&root) = entries.get(entries.len() / 2) {
-        reach.parent[root as usize] = ROOT;
-        reach.queue.push(root);
+        reach.take(root, ROOT);
     }
     reach.spread();
     let mut added = 0;
@@ -74,6 +81,14 @@ impl Reach<'_> {
         &self.lists[node as usize * self.degree..][..self.degree]
     }
 
+    /// Notes that a node is reached.
+    #[inline]
+    fn take(&mut self, node: u32, parent: u32) {
+        self.parent[node as usize] = parent;
+        self.reached[node as usize / 64] |= 1 << (node % 64);
+        self.queue.push(node);
+    }
+
     /// Visits everything reachable from the queue.
     fn spread(&mut self) {
         while let Some(node) = self.queue.pop() {
@@ -82,9 +97,8 @@ impl Reach<'_> {
                 if other == NO_NEIGHBOUR {
                     break;
                 }
-                if self.parent[other as usize] == UNREACHED {
-                    self.parent[other as usize] = node;
-                    self.queue.push(other);
+                if self.reached[other as usize / 64] >> (other % 64) & 1 == 0 {
+                    self.take(other, node);
                 }
             }
         }
@@ -109,8 +123,7 @@ impl Reach<'_> {
             .or_else(|| list.iter().rposition(|&other| self.parent[other as usize] != parent));
         let Some(place) = place else { return false };
         self.lists[parent as usize * self.degree + place] = node;
-        self.parent[node as usize] = parent;
-        self.queue.push(node);
+        self.take(node, parent);
         true
     }
 }

@@ -22,7 +22,7 @@ pub struct Effort {
     pub slack: f32,
     /// Nodes whose nearness ends the walk where there is no slack. More find more, slower.
     pub beam: usize,
-    /// Found rows that are compared exactly, beyond the `k` asked for.
+    /// Found rows that are compared exactly, beyond the `k` asked for, where their codes leave a doubt.
     pub rerank: usize,
 }
 
@@ -40,6 +40,9 @@ impl Effort {
 
 /// Rows compared exactly beyond those asked for, unless the caller says.
 const RERANK: usize = 16;
+/// Of those, the ones whose codes are within this factor of the last row asked for: rounding to codes moves squared
+/// distances by less.
+const CLOSE: f32 = 1.05;
 /// The walk judges its progress by at least this many found rows.
 const LEAST_JUDGED: usize = 10;
 
@@ -450,6 +453,10 @@ impl GraphIndex {
             found.select_nth_unstable_by(wanted, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             found.truncate(wanted);
         }
+        if self.kind == Kind::Euclidean && wanted > k {
+            let (_, &mut (last, _), _) = found.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
+            found.retain(|&(distance, _)| distance <= last * CLOSE);
+        }
         let order = self.order();
         found.iter_mut().for_each(|(_, id)| *id = order[*id as usize]);
         out.clear();
@@ -466,10 +473,10 @@ impl GraphIndex {
         }
         scratch.rows.clear();
         scratch.rows.extend(found.iter().map(|&(_, row)| row));
-        scratch.exact.resize(wanted, 0.0);
+        scratch.exact.resize(scratch.rows.len(), 0.0);
         rows.distances_of(prepared, &scratch.rows, &mut scratch.exact);
         out.extend(scratch.rows.iter().copied().zip(scratch.exact.iter().copied()));
-        stats.reranked += wanted;
+        stats.reranked += scratch.rows.len();
         out.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         out.truncate(k);
     }

@@ -59,13 +59,12 @@ impl Writer<'_> {
         }
         self.signs[used * words..].fill(0);
         block[..points.width].copy_from_slice(own);
-        let (codes, rest) = block[points.width..].split_at_mut(inline.factors() - points.width);
-        let parts = codes.chunks_exact_mut(fastscan::block_bytes(points.width));
+        let parts = block[inline.codes()..].chunks_exact_mut(fastscan::block_bytes(points.width));
         for (codes, signs) in parts.zip(self.signs.chunks_exact(BLOCK * words)) {
             fastscan::pack_signs(signs, words, codes);
         }
         let factors = Factors::of(&self.pairs);
-        let (adds, rest) = rest.split_at_mut(inline.degree);
+        let (adds, rest) = block[points.width..].split_at_mut(inline.degree);
         let (slopes, scales) = rest.split_at_mut(inline.degree);
         for ((add, slope), &pair) in adds.iter_mut().zip(slopes).zip(&self.pairs) {
             (*add, *slope) = factors.bytes(pair);
