@@ -8,6 +8,7 @@ mod graph;
 mod ingest;
 mod measure;
 mod memory;
+mod peer;
 mod recovery;
 mod small_writes;
 mod workload;
@@ -46,6 +47,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Answers the efforts that peers/compare.py asks for.
+    Peer(peer::Arguments),
     /// Time to open after a kill and after a clean close.
     Recovery(recovery::Arguments),
     /// Memory while ten times the budget is loaded.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Graph { arguments } => graph::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments),
         Command::Calls(arguments) => calls::run(&arguments),
+        Command::Peer(arguments) => peer::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::FillLog(arguments) => recovery::fill(&arguments),

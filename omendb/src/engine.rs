@@ -555,7 +555,8 @@ impl Engine {
                 continue;
             }
             let idle = !work.settled && quiet_since.elapsed() >= SETTLE_AFTER;
-            let (asked, settle) = (work.index, work.settle || idle);
+            // Better graphs only where no first one is wanted.
+            let (asked, settle) = (work.index, work.settle || (idle && !work.index));
             if !asked && !settle {
                 continue;
             }
@@ -566,6 +567,9 @@ impl Engine {
             work.indexing = false;
             match result {
                 Ok(true) => {
+                    if !settle {
+                        quiet_since = Instant::now();
+                    }
                     work.index = true;
                     work.error = None;
                 }

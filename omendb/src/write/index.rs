@@ -7,7 +7,8 @@ use crate::index::graph::{BuildParams, Rows, build};
 use crate::schema::{MAX_RABITQ_DIM, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::{Graph, Segment};
-use crate::version::Version;
+use crate::version::{Part, SegmentView, Version};
+use crate::write::install::Edit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,6 +31,23 @@ fn params(schema: &Schema, stage: Stage) -> BuildParams {
     BuildParams { inline_max_dim, ..params }
 }
 
+/// Segments within this factor of each other are alike in size.
+const ALIKE: u64 = 8;
+
+/// The most segments with graphs that are alike in size, smaller ones first.
+fn alike(version: &Version) -> Vec<u32> {
+    let with_graph = version.segments.iter().filter(|v| v.segment.graph().is_some());
+    let mut by_rows: Vec<(u64, u32)> =
+        with_graph.map(|v| (u64::from(v.segment.rows()) - v.dead.len(), v.segment.id_number())).collect();
+    by_rows.sort_unstable();
+    let from = |least: usize| {
+        let most = by_rows[least].0.max(1) * ALIKE;
+        by_rows[least..].iter().take_while(move |(rows, _)| *rows <= most).map(|(_, id)| *id)
+    };
+    let best = (0..by_rows.len()).max_by_key(|&least| (from(least).count(), std::cmp::Reverse(least)));
+    best.map(|least| from(least).collect()).unwrap_or_default()
+}
+
 impl Engine {
     /// Does the most useful piece of indexing; true if there was one. Graphs come first, better graphs later, and only
     /// where `settle` says so.
@@ -50,6 +68,9 @@ impl Engine {
             return Ok(false);
         }
         for collection in self.all_collections() {
+            if self.merge_alike(&collection)? {
+                return Ok(true);
+            }
             let version = collection.version.load_full();
             for view in &version.segments {
                 if self.wants_graph(&view.segment, &collection, Stage::Settled) {
@@ -76,7 +97,7 @@ impl Engine {
         let width = collection.schema.dim.next_multiple_of(64) as u64;
         let inline =
             if width <= params(&collection.schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
-        let bytes = rows * (width + inline + 160);
+        let bytes = rows * (width + inline + 192);
         self.graph_memory() + self.memtable_bytes() + self.id_memory() + 3 * bytes <= self.memory_budget / 4 * 3
     }
 
@@ -112,6 +133,50 @@ impl Engine {
             return Ok(false);
         }
         self.compact_segments(collection, &version, &group)?;
+        Ok(true)
+    }
+
+    /// Makes one segment with one careful graph of several that are alike in size. They serve until it takes their
+    /// place, and stay where that fails.
+    fn merge_alike(&self, collection: &Arc<CollectionState>) -> Result<bool> {
+        let version = collection.version.load_full();
+        let inputs = self.within_segment_limit(&version, alike(&version), collection.schema.stride() as u64);
+        let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
+        let rows = version.segments.iter().filter(chosen).map(|v| u64::from(v.segment.rows())).sum();
+        if inputs.len() < 2 || !self.graph_fits(rows, collection) {
+            return Ok(false);
+        }
+        let seq = version.segments.iter().filter(chosen).map(|v| v.segment.entry.seq).max().unwrap_or(0);
+        let parts: Vec<Part<'_>> = version.parts().filter(|p| inputs.contains(&p.source)).collect();
+        let start = std::time::Instant::now();
+        let output = match self.write_output(collection, &parts, seq) {
+            Ok(output) => output,
+            Err(e) => {
+                // Each of them goes on alone.
+                tracing::warn!(error = %e, "segments could not be merged");
+                self.note_damage(&e);
+                return Ok(false);
+            }
+        };
+        let segment = output.as_ref().map(|output| Arc::clone(&output.segment));
+        let edits = [Edit { collection: Arc::clone(collection), inputs: inputs.clone(), output }];
+        if let Some(segment) = segment {
+            self.index_segment(collection, &segment, Stage::Settled).inspect_err(|_| self.discard(&edits))?;
+            if segment.graph().is_none() {
+                self.discard(&edits);
+                return Ok(false);
+            }
+        }
+        let _turn = self.maintenance.lock();
+        // A compaction may have taken them meanwhile.
+        let now = collection.version.load();
+        if inputs.iter().any(|id| now.segment(*id).is_none()) || collection.dropped.load(Ordering::Acquire) {
+            self.discard(&edits);
+            return Ok(true);
+        }
+        self.install(&mut self.state.lock(), &edits, None).inspect_err(|_| self.discard(&edits))?;
+        self.metrics.compaction.record(start.elapsed());
+        tracing::info!(collection = %collection.name, segments = inputs.len(), rows, "merged with one graph");
         Ok(true)
     }
 
