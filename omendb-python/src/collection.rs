@@ -5,7 +5,7 @@ use crate::errors::{OrRaise, exception};
 use crate::process::{Owned, interruptible};
 use crate::results::{PyBatchHits, PyHits, PyRecord};
 use crate::vectors::{Array, elements_per_vector};
-use omendb::{Batch, Collection, Error, Include, Patch, Records, SearchOptions};
+use omendb::{Batch, Collection, Error, Fuse, Include, Patch, Records, SearchOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::sync::{Mutex, PoisonError};
@@ -80,8 +80,8 @@ struct Wanted<'py>(
     (usize, usize),
     /// The least score.
     Option<f32>,
-    /// Whether to fetch metadata, text and vector.
-    (bool, bool, bool),
+    /// Whether to fetch metadata, text, vector and snippet.
+    (bool, bool, bool, bool),
     /// The filter.
     Option<Bound<'py, PyAny>>,
     /// `recall` and `ef`.
@@ -90,8 +90,8 @@ struct Wanted<'py>(
 
 impl Wanted<'_> {
     fn options(&self) -> PyResult<SearchOptions> {
-        let Wanted((k, offset), min_score, (metadata, text, vector), only, (recall, ef)) = self;
-        let include = Include { vector: *vector, metadata: *metadata, text: *text };
+        let Wanted((k, offset), min_score, (metadata, text, vector, snippet), only, (recall, ef)) = self;
+        let include = Include { vector: *vector, metadata: *metadata, text: *text, snippet: *snippet };
         let mut options = SearchOptions::new(*k).offset(*offset).include(include);
         options.min_score = *min_score;
         options.ef = *ef;
@@ -113,11 +113,11 @@ impl PyCollection {
         Ok(self.get(py)?.name())
     }
 
-    /// Dimensions, metric and element type.
+    /// Dimensions, metric, element type and analyzer.
     #[getter]
-    fn schema(&self, py: Python<'_>) -> PyResult<(usize, &'static str, &'static str)> {
+    fn schema(&self, py: Python<'_>) -> PyResult<(usize, &'static str, &'static str, String)> {
         let schema = self.get(py)?.schema();
-        Ok((schema.dim, schema.metric.name(), schema.element.name()))
+        Ok((schema.dim, schema.metric.name(), schema.element.name(), schema.analyzer.to_string()))
     }
 
     /// Writes or replaces records.
@@ -231,6 +231,31 @@ impl PyCollection {
         let options = wanted.options()?;
         let hits = py.detach(|| collection.search(elements, &options)).or_raise(py)?;
         PyHits::new(py, hits)
+    }
+
+    /// Searches by text alone, or with a vector, too: fused by rank, or by score with the weight `alpha`.
+    fn search_text(
+        &self,
+        py: Python<'_>,
+        vector: Option<&Bound<'_, PyAny>>,
+        text: &str,
+        alpha: Option<f32>,
+        wanted: Wanted<'_>,
+    ) -> PyResult<PyHits> {
+        let collection = self.get(py)?;
+        let mut options = wanted.options()?;
+        if let Some(alpha) = alpha {
+            options.fuse = Fuse::Weighted { alpha };
+        }
+        let hits = match vector {
+            None => py.detach(|| collection.search_text(text, &options)),
+            Some(vector) => {
+                let array = Array::borrow(vector)?;
+                let (elements, _) = array.rows(py, collection.schema())?;
+                py.detach(|| collection.search_hybrid(elements, text, &options))
+            }
+        };
+        PyHits::new(py, hits.or_raise(py)?)
     }
 
     /// Searches with each row of `vectors` on `threads` threads (0: all cores).

@@ -150,7 +150,6 @@ def test_batch_of_another_width_is_refused(docs: omendb.Collection) -> None:
 def test_what_is_not_there_yet_is_never_ignored(docs: omendb.Collection) -> None:
     docs.upsert(["a"], np.ones((1, 4)))
     for call in (
-        lambda: docs.search(text="words"),
         lambda: docs.recall(),
         lambda: docs.explain(np.ones(4)),
     ):
@@ -186,6 +185,7 @@ def test_hits_are_a_sequence(docs: omendb.Collection) -> None:
     assert "<b>" not in hits._repr_html_() and "&lt;b&gt;" in hits._repr_html_()
     assert hits.to_dicts()[1] == {
         "id": "b", "score": -1.0, "distance": 1.0, "metadata": None, "text": None, "vector": None,
+        "vector_score": -1.0, "text_score": None, "snippet": None,
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
 use crate::write::index::MIN_ROWS;
 use crate::write::install::Bulk;
+use crate::write::text::{text_indexed_rows, text_memory};
 use parking_lot::RwLockReadGuard;
 use serde_json::Value;
 use std::sync::Arc;
@@ -37,11 +38,11 @@ pub struct Collection {
 }
 
 impl Collection {
-    fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.handle.0
     }
 
-    fn readable(&self) -> Result<()> {
+    pub(crate) fn readable(&self) -> Result<()> {
         self.engine().usable()?;
         alive(&self.state)
     }
@@ -55,7 +56,7 @@ impl Collection {
     }
 
     /// Remembers damage for `stats` on its way to the caller.
-    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn noted<T>(&self, result: Result<T>) -> Result<T> {
         result.inspect_err(|e| self.engine().note_damage(e))
     }
 
@@ -377,6 +378,11 @@ impl Collection {
     }
 
     fn validate_search(&self, vectors: &mut Vectors<'_>, rows: Option<usize>, options: &SearchOptions) -> Result<()> {
+        self.validate_options(options)?;
+        check_vectors(vectors, &self.state.schema, rows, &IdColumn::default())
+    }
+
+    pub(crate) fn validate_options(&self, options: &SearchOptions) -> Result<()> {
         if options.k == 0 {
             return Err(Error::invalid("k = 0 was given; ask for at least one hit"));
         }
@@ -398,7 +404,7 @@ impl Collection {
         if options.min_score.is_some_and(f32::is_nan) {
             return Err(Error::invalid("min_score is NaN; give a number"));
         }
-        check_vectors(vectors, &self.state.schema, rows, &IdColumn::default())
+        Ok(())
     }
 
     /// Moves everything written so far into segments; when it returns, it is durable there, in every mode.
@@ -463,6 +469,8 @@ pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
         settled_rows: graphs(&|g| g.stage == Stage::Settled),
         graph_bytes: version.segments.iter().filter_map(|v| v.segment.graph()).map(|g| g.bytes).sum(),
         filter_columns_bytes: version.segments.iter().map(|v| v.segment.columns_memory()).sum(),
+        text_indexed_rows: text_indexed_rows(&version),
+        text_index_bytes: text_memory(state),
         memtable_records: memtables.iter().map(|m| u64::from(m.rows()) - m.dead.len()).sum(),
         memtable_bytes: version.memtable_bytes(),
         id_index_bytes: state.id_memory.load(Ordering::Relaxed),

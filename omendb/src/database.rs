@@ -391,7 +391,7 @@ impl Database {
             records: collections.iter().map(|c| c.records).sum(),
             collections,
             log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
-            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory(),
+            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory() + engine.text_memory(),
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
@@ -462,5 +462,6 @@ fn validate_name(name: &str) -> Result<()> {
 }
 
 fn show_schema(schema: &Schema) -> String {
-    format!("dim {}, {}, {}", schema.dim, schema.element.name(), schema.metric.name())
+    let (dim, element, metric) = (schema.dim, schema.element.name(), schema.metric.name());
+    format!("dim {dim}, {element}, {metric}, analyzer {}", schema.analyzer)
 }

@@ -75,6 +75,7 @@ mod salvage;
 pub mod schema;
 mod segment;
 pub mod storage;
+mod text;
 mod version;
 mod wal;
 mod write;
@@ -87,10 +88,11 @@ pub use error::{Error, Result};
 pub use filter::Filter;
 pub use ids::{Id, IdColumn, IdRef};
 pub use metrics::{CollectionStats, Latency, Stats};
-pub use record::{Batch, BlobColumn, Hit, Hits, Include, Patch, Record, SearchOptions, Vector, Vectors};
+pub use record::{Batch, BlobColumn, Fuse, Hit, Hits, Include, Patch, Record, SearchOptions, Vector, Vectors};
 pub use salvage::{SalvageReport, salvage};
 pub use schema as limits;
 pub use schema::{Element, Metric, Schema};
+pub use text::{Analyzer, Language, Snippet};
 
 /// The parts that the benchmarks measure by themselves. Not an interface: anything here may change at any time.
 #[doc(hidden)]

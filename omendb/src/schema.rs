@@ -1,6 +1,7 @@
 //! What a collection holds: element type, dimensions, metric; and the limits on what a user hands in.
 
 use crate::error::{Error, Result};
+use crate::text::Analyzer;
 use serde::{Deserialize, Serialize};
 
 /// The type of a vector's elements, as stored.
@@ -117,17 +118,30 @@ pub struct Schema {
     /// The metric.
     #[serde(default)]
     pub metric: Metric,
+    /// How texts become terms.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub analyzer: Analyzer,
+}
+
+fn is_default(analyzer: &Analyzer) -> bool {
+    *analyzer == Analyzer::default()
 }
 
 impl Schema {
     /// f32 vectors of `dim` dimensions under `metric`.
     pub fn new(dim: usize, metric: Metric) -> Self {
-        Schema { dim, element: Element::F32, metric }
+        Schema { dim, element: Element::F32, metric, analyzer: Analyzer::default() }
     }
 
     /// The same with another element type.
     pub fn with_element(mut self, element: Element) -> Self {
         self.element = element;
+        self
+    }
+
+    /// The same with another analyzer of texts.
+    pub fn with_analyzer(mut self, analyzer: Analyzer) -> Self {
+        self.analyzer = analyzer;
         self
     }
 
@@ -152,7 +166,7 @@ impl Schema {
                 self.element.name()
             )));
         }
-        Ok(())
+        self.analyzer.validate()
     }
 }
 

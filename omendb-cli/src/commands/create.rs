@@ -3,7 +3,7 @@
 use crate::failure::Result;
 use crate::output::Output;
 use crate::target;
-use omendb::{Element, Metric, Schema};
+use omendb::{Analyzer, Element, Metric, Schema};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -28,12 +28,15 @@ pub struct Create {
     /// f32, f16, i8, u8 or bits
     #[arg(long, default_value = "f32")]
     element: Element,
+    /// How texts become terms: a language (also with -stop, to leave out its stop words), or plain
+    #[arg(long, default_value = "english")]
+    analyzer: Analyzer,
 }
 
 impl Create {
     /// Makes the collection.
     pub fn run(&self) -> Result<Output> {
-        let schema = Schema::new(self.dim, self.metric).with_element(self.element);
+        let schema = Schema::new(self.dim, self.metric).with_element(self.element).with_analyzer(self.analyzer);
         schema.validate()?;
         let db = target::write_or_create(&self.db)?;
         db.create_collection(&self.collection, schema)?;
@@ -49,6 +52,7 @@ impl Create {
         let json = json!({
             "database": self.db, "collection": self.collection,
             "dim": self.dim, "metric": self.metric.name(), "element": self.element.name(),
+            "analyzer": self.analyzer.to_string(),
         });
         Ok(Output::new(text, json))
     }

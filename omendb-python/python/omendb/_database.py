@@ -123,6 +123,7 @@ class Database:
         metric: str = "cosine",
         dtype: str = "f32",
         *,
+        analyzer: str = "english",
         quantization: str = "auto",
         profile: str = "default",
     ) -> Collection:
@@ -135,19 +136,22 @@ class Database:
                 or "hamming" for bits.
             dtype: how elements are stored: "f32", "f16", "i8", "u8" or "bits"; what is given in another type is
                 converted, and refused where it does not fit.
+            analyzer: how texts, and queries for them, become terms: "english" or another language whose stems to use,
+                "plain" for none; with "-stop" appended the language's stop words are left out ("english-stop").
+                Chinese, Japanese and Korean text is indexed by pairs of characters in all of them ("cjk" is "plain").
             quantization: "auto" lets the engine choose.
             profile: "default", or "compact" for less memory.
 
         Raises:
             AlreadyExists: there is a collection of that name.
-            InvalidInput: a dimension out of range, an unknown metric or element type.
+            InvalidInput: a dimension out of range, an unknown metric, element type or analyzer.
             Unsupported: a quantization or profile that this version cannot honour yet.
 
         >>> import omendb
         >>> omendb.open(":memory:").create_collection("docs", dim=3, metric="euclidean").metric
         'l2'
         """
-        return Collection(self._native.create_collection(*_schema(name, dim, metric, dtype, quantization, profile)))
+        return Collection(self._native.create_collection(*_schema(name, dim, metric, dtype, analyzer, quantization, profile)))
 
     def get_or_create_collection(
         self,
@@ -156,20 +160,21 @@ class Database:
         metric: str = "cosine",
         dtype: str = "f32",
         *,
+        analyzer: str = "english",
         quantization: str = "auto",
         profile: str = "default",
     ) -> Collection:
         """Opens a collection, or creates it; arguments as of `create_collection`.
 
         Raises:
-            InvalidInput: there is one with other dimensions, metric or element type.
+            InvalidInput: there is one with other dimensions, metric, element type or analyzer.
 
         >>> import omendb
         >>> db = omendb.open(":memory:")
         >>> db.get_or_create_collection("docs", dim=3).name, db.get_or_create_collection("docs", dim=3).name
         ('docs', 'docs')
         """
-        schema = _schema(name, dim, metric, dtype, quantization, profile)
+        schema = _schema(name, dim, metric, dtype, analyzer, quantization, profile)
         return Collection(self._native.get_or_create_collection(*schema))
 
     def get_collection(self, name: str) -> Collection:
@@ -308,9 +313,9 @@ def _name(name: Any) -> str:
 
 
 def _schema(
-    name: Any, dim: Any, metric: Any, dtype: Any, quantization: Any, profile: Any
-) -> tuple[str, int, str, str]:
-    for argument, value in (("metric", metric), ("dtype", dtype)):
+    name: Any, dim: Any, metric: Any, dtype: Any, analyzer: Any, quantization: Any, profile: Any
+) -> tuple[str, int, str, str, str]:
+    for argument, value in (("metric", metric), ("dtype", dtype), ("analyzer", analyzer)):
         if not isinstance(value, str):
             raise InvalidInput(f"{argument} of type {type(value).__name__} was given; a str was expected")
     for argument, value, known in (("quantization", quantization, _QUANTIZATIONS), ("profile", profile, _PROFILES)):
@@ -318,7 +323,7 @@ def _schema(
             raise InvalidInput(f"{argument} = {value!r} was given; one of {', '.join(known)} was expected")
         if value != known[0]:
             raise Unsupported(f"unsupported: {argument} = {value!r} is not available in this version; leave it out")
-    return _name(name), _integer(dim, "dim", 1), metric, dtype
+    return _name(name), _integer(dim, "dim", 1), metric, dtype, analyzer
 
 
 def verify_backup(path: _PathLike) -> CheckReport:

@@ -17,11 +17,11 @@ use std::cell::RefCell;
 /// Rows are verified and scanned in stretches of this many bytes.
 const STRETCH_BYTES: usize = 1 << 20;
 
-fn pack(at: Location) -> u64 {
+pub(crate) fn pack(at: Location) -> u64 {
     u64::from(at.source) << 32 | u64::from(at.row)
 }
 
-fn unpack(row: u64) -> Location {
+pub(crate) fn unpack(row: u64) -> Location {
     Location { source: (row >> 32) as u32, row: row as u32 }
 }
 
@@ -33,6 +33,25 @@ pub(crate) fn search(
     range: std::ops::Range<usize>,
     options: &SearchOptions,
 ) -> Result<Vec<Hits>> {
+    let found = candidates(collection, version, queries, range, options)?;
+    found.candidates.into_iter().map(|top| finish(collection, version, top, options, found.whole)).collect()
+}
+
+/// The best candidates of each query, best first.
+pub(crate) struct Found {
+    pub(crate) candidates: Vec<Vec<Candidate>>,
+    /// Whether nothing that would be among them was left out.
+    pub(crate) whole: bool,
+}
+
+/// The best candidates of the rows `range` of `queries`.
+pub(crate) fn candidates(
+    collection: &CollectionState,
+    version: &Version,
+    queries: &Vectors<'_>,
+    range: std::ops::Range<usize>,
+    options: &SearchOptions,
+) -> Result<Found> {
     let start = range.start;
     let prepared: Vec<Prepared> = range.map(|row| Prepared::new(&collection.schema, queries, row)).collect();
     let wanted = options.k + options.offset;
@@ -51,7 +70,7 @@ pub(crate) fn search(
     // What a graph did not find may still score well enough.
     let unsure = approximate && options.min_score.is_some();
     let whole = !skipped && !unsure && version.damaged.is_empty();
-    tops.into_iter().map(|top| finish(collection, version, top, options, whole)).collect()
+    Ok(Found { candidates: tops.into_iter().map(TopK::into_sorted).collect(), whole })
 }
 
 /// Most hits that a graph is asked for, and the least share of its rows that a filter must leave.
@@ -175,12 +194,11 @@ fn scan_part(part: &Part<'_>, queries: &[Prepared], matching: Option<&RoaringBit
 fn finish(
     collection: &CollectionState,
     version: &Version,
-    top: TopK,
+    found: Vec<Candidate>,
     options: &SearchOptions,
     whole: bool,
 ) -> Result<Hits> {
     let metric = collection.schema.metric;
-    let found = top.into_sorted();
     let good = |c: &Candidate| options.min_score.is_none_or(|min| metric.score(c.key) >= min);
     let mut hits = Vec::with_capacity(options.k.min(found.len()));
     // Ids lie at random places: waiting for all of them at once is shorter than for one after the other.
@@ -205,21 +223,29 @@ fn hit(collection: &CollectionState, version: &Version, candidate: Candidate, in
         id: fields.id,
         distance: candidate.key,
         score: collection.schema.metric.score(candidate.key),
+        vector_score: Some(collection.schema.metric.score(candidate.key)),
+        text_score: None,
         vector: fields.vector,
         metadata: fields.metadata,
         text: fields.text,
+        snippet: None,
     })
 }
 
-struct Fields {
-    id: crate::ids::Id,
-    vector: Option<Vector>,
-    metadata: Option<serde_json::Value>,
-    text: Option<String>,
+pub(crate) struct Fields {
+    pub(crate) id: crate::ids::Id,
+    pub(crate) vector: Option<Vector>,
+    pub(crate) metadata: Option<serde_json::Value>,
+    pub(crate) text: Option<String>,
 }
 
 /// Reads one row's fields.
-fn fields(collection: &CollectionState, source: &dyn RowSource, row: u32, include: Include) -> Result<Fields> {
+pub(crate) fn fields(
+    collection: &CollectionState,
+    source: &dyn RowSource,
+    row: u32,
+    include: Include,
+) -> Result<Fields> {
     let damaged = |what: &str| crate::error::Error::corrupt("record", u64::from(row), what);
     let id = decode(source.id(row)?).ok_or_else(|| damaged("an id does not decode"))?.to_owned();
     let vector = match include.vector {
