@@ -227,7 +227,9 @@ fn hit_json(hit: &Hit) -> Value {
     map.insert("id".into(), id_json(&hit.id));
     map.insert("score".into(), shortest(hit.score));
     map.insert("distance".into(), shortest(hit.distance));
-    map.extend(hit.vector_score.map(|score| ("vector_score".into(), shortest(score))));
+    // Of a search by vector alone it is the score.
+    let vector_score = hit.vector_score.filter(|score| *score != hit.score);
+    map.extend(vector_score.map(|score| ("vector_score".into(), shortest(score))));
     map.extend(hit.text_score.map(|score| ("text_score".into(), shortest(score))));
     if let Some(snippet) = &hit.snippet {
         let highlights: Vec<_> = snippet.highlights.iter().map(|range| [range.start, range.end]).collect();

@@ -151,7 +151,8 @@ class Database:
         >>> omendb.open(":memory:").create_collection("docs", dim=3, metric="euclidean").metric
         'l2'
         """
-        return Collection(self._native.create_collection(*_schema(name, dim, metric, dtype, analyzer, quantization, profile)))
+        schema = _schema(name, dim, metric, dtype, analyzer, quantization, profile)
+        return Collection(self._native.create_collection(*schema))
 
     def get_or_create_collection(
         self,
