@@ -10,6 +10,7 @@ mod measure;
 mod memory;
 mod recovery;
 mod small_writes;
+mod text;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +47,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Full text and hybrid search beside plain tantivy.
+    Text(text::Arguments),
     /// Time to open after a kill and after a clean close.
     Recovery(recovery::Arguments),
     /// Memory while ten times the budget is loaded.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Graph { arguments } => graph::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments),
         Command::Calls(arguments) => calls::run(&arguments),
+        Command::Text(arguments) => text::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::FillLog(arguments) => recovery::fill(&arguments),
