@@ -14,7 +14,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000,5000000")]
     sizes: Vec<usize>,
     /// Records a batch.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 250_000)]
     batch: usize,
     /// Dimensions of the vectors, f32.
     #[arg(long, default_value_t = 128)]

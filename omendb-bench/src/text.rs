@@ -89,8 +89,8 @@ impl Set {
     /// The words of a query without the signs that a parser would read.
     fn words(&self, query: usize) -> String {
         let text = &self.queries[query].0;
-        let words =
-            text.split(|c: char| !c.is_alphanumeric()).filter(|w| !["AND", "OR", "NOT", "IN", "TO"].contains(w));
+        let words = text.split(|c: char| !c.is_alphanumeric());
+        let words = words.filter(|word| !["", "AND", "OR", "NOT", "IN", "TO"].contains(word));
         words.collect::<Vec<_>>().join(" ")
     }
 }

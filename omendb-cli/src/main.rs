@@ -8,7 +8,7 @@ mod output;
 mod target;
 
 use clap::{Parser, Subcommand};
-use commands::{check, compact, copies, create, delete, export, get, import, search, stats};
+use commands::{check, compact, copies, create, delete, export, get, import, recall, search, stats};
 use failure::{EXIT_CODES, Failure, Result};
 use output::Output;
 use std::process::ExitCode;
@@ -31,6 +31,7 @@ enum Command {
     Import(import::Import),
     Export(export::Export),
     Search(search::Search),
+    Recall(recall::Recall),
     Get(get::Get),
     Delete(delete::Delete),
     Stats(stats::Stats),
@@ -51,6 +52,7 @@ fn run(command: &Command, json: bool) -> Result<Output> {
         Command::Import(c) => c.run(json),
         Command::Export(c) => c.run(json),
         Command::Search(c) => c.run(),
+        Command::Recall(c) => c.run(),
         Command::Get(c) => c.run(json),
         Command::Delete(c) => c.run(json),
         Command::Stats(c) => c.run(),

@@ -36,6 +36,7 @@ fn every_command_has_help_with_examples_and_bad_usage_ends_with_2() {
         "import",
         "export",
         "search",
+        "recall",
         "get",
         "delete",
         "stats",
@@ -86,6 +87,41 @@ fn create_makes_collections_and_refuses_what_cannot_be() {
     omendb(t.path(), &["create", "db", "x", "--dim", "8", "--metric", "manhattan"]).expect(2);
     let stats = omendb(t.path(), &["stats", "db"]).expect(0).out;
     assert!(stats.contains("docs") && stats.contains("f16"), "{stats}");
+}
+
+#[test]
+fn search_explains_groups_and_keeps_to_a_radius() {
+    let t = dir();
+    let lines: String = (0..40)
+        .map(|i| format!("{{\"id\": {i}, \"vector\": [{i}, 1], \"mark\": \"m{}\", \"text\": \"t{i}\"}}\n", i % 4))
+        .collect();
+    put(t.path(), "docs.jsonl", &lines);
+    omendb(t.path(), &["import", "db", "docs.jsonl", "--metric", "l2"]).expect(0);
+    let search = |args: &[&str]| omendb(t.path(), &[&["search", "db", "--vector", "[0, 1]"], args].concat());
+
+    let told = search(&["-k", "3", "--explain", "--json"]).expect(0).json();
+    assert_eq!(told["hits"][0]["id"], 0);
+    assert_eq!((&told["explain"]["rows_visited"], &told["explain"]["distances"]), (&json!(40), &json!(40)));
+    assert_eq!(told["explain"]["parts"][0]["plan"], "scan");
+    let table = search(&["-k", "3", "--explain"]).expect(0).out;
+    assert!(table.contains("distances") && table.contains("scan"), "{table}");
+
+    let near = search(&["--max-distance", "4.5", "-k", "20", "--json"]).expect(0).json();
+    assert_eq!((near["hits"].as_array().map(Vec::len), &near["complete"]), (Some(5), &json!(true)));
+    let groups = search(&["--group-by", "mark", "--per-group", "2", "-k", "3", "--json"]).expect(0).json();
+    assert_eq!((&groups["groups"][1]["value"], &groups["groups"][1]["hits"][1]["id"]), (&json!("m1"), &json!(5)));
+    assert_eq!(groups["groups"].as_array().map(Vec::len), Some(3));
+    assert!(search(&["--group-by", "mark"]).expect(0).out.contains("4 groups in"));
+    assert_eq!(search(&["--mmr", "0.2", "-k", "2", "--json"]).expect(0).json()["hits"][0]["id"], 0);
+    search(&["--mmr", "1.2"]).expect(3);
+    search(&["--group-by", "mark", "--mmr", "0.5"]).expect(2);
+    let like = omendb(t.path(), &["search", "db", "--like", "7", "-k", "2", "--json"]).expect(0).json();
+    assert_eq!((&like["hits"][0]["id"], &like["hits"][1]["id"]), (&json!(6), &json!(8)));
+
+    let recall = omendb(t.path(), &["recall", "db", "--sample", "9", "--json"]).expect(0).json();
+    assert_eq!((&recall["recall"]["recall"], &recall["recall"]["queries"]), (&json!(1.0), &json!(9)));
+    assert!(omendb(t.path(), &["recall", "db"]).expect(0).out.contains("lowest"));
+    omendb(t.path(), &["recall", "db", "--target-recall", "0.2"]).expect(3);
 }
 
 #[test]

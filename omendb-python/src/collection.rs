@@ -1,11 +1,11 @@
 //! Collections: writing, reading, searching.
 
-use crate::convert::{filter, id, ids, json, metadata_rows, report, text_rows};
-use crate::errors::{OrRaise, exception};
+use crate::convert::{filter, id, ids, json, json_to_python, metadata_rows, report, text_rows};
+use crate::errors::{OrRaise, exception, invalid};
 use crate::process::{Owned, interruptible};
 use crate::results::{PyBatchHits, PyHits, PyRecord};
 use crate::vectors::{Array, elements_per_vector};
-use omendb::{Batch, Collection, Error, Fuse, Include, Patch, Records, SearchOptions};
+use omendb::{Batch, Collection, Error, Fuse, Id, Include, Mmr, Patch, Records, SearchOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::sync::{Mutex, PoisonError};
@@ -86,13 +86,32 @@ struct Wanted<'py>(
     Option<Bound<'py, PyAny>>,
     /// `recall` and `ef`.
     (Option<f32>, Option<usize>),
+    /// What few searches ask for.
+    Option<Special<'py>>,
+);
+
+/// What few searches ask for.
+#[derive(FromPyObject)]
+struct Special<'py>(
+    /// The greatest distance.
+    Option<f32>,
+    /// `lambda` and `pool` of maximal marginal relevance.
+    Option<(f32, Option<usize>)>,
+    /// The id of the record to search with, in place of a vector.
+    Option<Bound<'py, PyAny>>,
 );
 
 impl Wanted<'_> {
     fn options(&self) -> PyResult<SearchOptions> {
-        let Wanted((k, offset), min_score, (metadata, text, vector, snippet), only, (recall, ef)) = self;
+        let Wanted((k, offset), min_score, (metadata, text, vector, snippet), only, (recall, ef), special) = self;
         let include = Include { vector: *vector, metadata: *metadata, text: *text, snippet: *snippet };
         let mut options = SearchOptions::new(*k).offset(*offset).include(include);
+        if let Some(Special(radius, mmr, _)) = special {
+            if let Some(radius) = radius {
+                options = options.max_distance(*radius);
+            }
+            options.mmr = mmr.map(|(lambda, pool)| Mmr { lambda, pool });
+        }
         options.min_score = *min_score;
         options.ef = *ef;
         if let Some(recall) = recall {
@@ -102,6 +121,11 @@ impl Wanted<'_> {
             options.filter = Some(filter(only)?);
         }
         Ok(options)
+    }
+
+    /// The id of the record to search with.
+    fn like(&self) -> PyResult<Option<Id>> {
+        self.5.as_ref().and_then(|special| special.2.as_ref()).map(id).transpose()
     }
 }
 
@@ -223,14 +247,63 @@ impl PyCollection {
         Ok(RecordIterator { records: Owned::new(Mutex::new(records)) })
     }
 
-    /// Searches with one vector.
-    fn search(&self, py: Python<'_>, vector: &Bound<'_, PyAny>, wanted: Wanted<'_>) -> PyResult<PyHits> {
+    /// Searches with one vector, or with a record.
+    fn search(&self, py: Python<'_>, vector: Option<&Bound<'_, PyAny>>, wanted: Wanted<'_>) -> PyResult<PyHits> {
+        let collection = self.get(py)?;
+        let options = wanted.options()?;
+        let hits = match (vector, wanted.like()?) {
+            (Some(vector), _) => {
+                let array = Array::borrow(vector)?;
+                let (elements, _) = array.rows(py, collection.schema())?;
+                py.detach(|| collection.search(elements, &options)).or_raise(py)?
+            }
+            (None, Some(record)) => py.detach(|| collection.search_like(&record, &options)).or_raise(py)?,
+            (None, None) => return Err(invalid(py, "a search needs a vector or a record to be like")),
+        };
+        PyHits::new(py, hits)
+    }
+
+    /// Searches for the best values of a field, each with its best records: pairs of value and hits, and whether there
+    /// are no more values.
+    fn search_groups<'py>(
+        &self,
+        py: Python<'py>,
+        vector: &Bound<'_, PyAny>,
+        wanted: Wanted<'_>,
+        field: &str,
+        per_group: usize,
+    ) -> PyResult<(Vec<(Bound<'py, PyAny>, PyHits)>, bool)> {
         let collection = self.get(py)?;
         let array = Array::borrow(vector)?;
         let (elements, _) = array.rows(py, collection.schema())?;
         let options = wanted.options()?;
-        let hits = py.detach(|| collection.search(elements, &options)).or_raise(py)?;
-        PyHits::new(py, hits)
+        let found = py.detach(|| collection.search_groups(elements, field, per_group, &options)).or_raise(py)?;
+        let groups = found.groups.into_iter();
+        let groups = groups.map(|group| Ok((json_to_python(py, &group.value)?, PyHits::new(py, group.hits)?)));
+        Ok((groups.collect::<PyResult<Vec<_>>>()?, found.complete))
+    }
+
+    /// Searches, and tells how: a report and the hits.
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        vector: &Bound<'_, PyAny>,
+        wanted: Wanted<'_>,
+    ) -> PyResult<(Bound<'py, PyAny>, PyHits)> {
+        let collection = self.get(py)?;
+        let array = Array::borrow(vector)?;
+        let (elements, _) = array.rows(py, collection.schema())?;
+        let options = wanted.options()?;
+        let told = py.detach(|| collection.explain(elements, &options)).or_raise(py)?;
+        Ok((report(py, &told)?, PyHits::new(py, told.hits)?))
+    }
+
+    /// Measures the recall of searches against exact search.
+    fn recall<'py>(&self, py: Python<'py>, sample: usize, wanted: Wanted<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let collection = self.get(py)?.clone();
+        let options = wanted.options()?;
+        let measured = interruptible(py, move || collection.recall(sample, &options))?;
+        report(py, &measured)
     }
 
     /// Searches by text alone, or with a vector, too: fused by rank, or by score with the weight `alpha`.
@@ -247,9 +320,15 @@ impl PyCollection {
         if let Some(alpha) = alpha {
             options.fuse = Fuse::Weighted { alpha };
         }
-        let hits = match vector {
-            None => py.detach(|| collection.search_text(text, &options)),
-            Some(vector) => {
+        let hits = match (vector, wanted.like()?) {
+            (None, None) => py.detach(|| collection.search_text(text, &options)),
+            (None, Some(like)) => py.detach(|| {
+                let unknown = || Error::NotFound(format!("there is no record {like} to search with"));
+                let record = collection.get(&like)?.ok_or_else(unknown)?;
+                options.exclude = vec![like.clone()];
+                collection.search_hybrid(&record.vector, text, &options)
+            }),
+            (Some(vector), _) => {
                 let array = Array::borrow(vector)?;
                 let (elements, _) = array.rows(py, collection.schema())?;
                 py.detach(|| collection.search_hybrid(elements, text, &options))

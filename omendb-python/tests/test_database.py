@@ -143,6 +143,7 @@ def test_reports_know_every_field_of_the_engine(db: omendb.Database, docs: omend
         (native.backup(tmp_path / "copy"), omendb.BackupReport),
         (native.recovery(), omendb.RecoveryReport),
         (_native.salvage(tmp_path / "copy", tmp_path / "saved"), omendb.SalvageReport),
+        (docs._native.explain(np.ones(4, np.float32), docs._wanted(1, None, None, None, None, None, ()))[0]["parts"][0], omendb.PartPlan),
     ]
     for given, kind in pairs:
         assert set(given) == {field.name for field in dataclasses.fields(kind)}, kind.__name__

@@ -147,17 +147,6 @@ def test_batch_of_another_width_is_refused(docs: omendb.Collection) -> None:
         docs.search_batch(np.ones((2, 2)))
 
 
-def test_what_is_not_there_yet_is_never_ignored(docs: omendb.Collection) -> None:
-    docs.upsert(["a"], np.ones((1, 4)))
-    for call in (
-        lambda: docs.recall(),
-        lambda: docs.explain(np.ones(4)),
-    ):
-        with pytest.raises(omendb.Unsupported) as caught:
-            call()
-        assert isinstance(caught.value, NotImplementedError)
-
-
 def test_recall_and_effort_are_settings(docs: omendb.Collection, rng: np.random.Generator) -> None:
     vectors = rng.standard_normal((3000, 4)).astype(np.float32)
     docs.upsert(np.arange(3000), vectors)

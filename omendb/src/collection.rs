@@ -3,29 +3,31 @@
 use crate::database::Handle;
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
-use crate::filter::Filter;
-use crate::idmap::by_shard;
+use crate::filter::{Field, Filter};
+use crate::idmap::distinct_by_shard;
 use crate::ids::{Id, IdColumn, IdRef};
 use crate::index::file::Stage;
 use crate::memtable::{Block, hash_ids};
 use crate::metrics::CollectionStats;
-use crate::query::exec;
+use crate::query::exec::{self, Search};
+use crate::query::explain::{Explanation, Trace};
+use crate::query::group::{self, Groups};
+use crate::query::measure::{self, RecallReport};
 use crate::record::{
-    Batch, Hits, PRESENT, Patch, Record, SearchOptions, Vectors, check_vectors, encode_metadata, show_id,
+    Batch, Hits, PRESENT, Patch, Record, SearchOptions, Vector, Vectors, check_vectors, encode_metadata, show_id,
 };
-use crate::schema::{MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_TEXT_BYTES, Schema};
+use crate::schema::{MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_MMR_K, MAX_MMR_POOL, MAX_TEXT_BYTES, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::Graph;
-use crate::segment::writer::Selection;
 use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
 use crate::write::index::MIN_ROWS;
-use crate::write::install::Bulk;
 use crate::write::text::{text_indexed_rows, text_memory};
 use parking_lot::RwLockReadGuard;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// A collection of records: id, vector, metadata, text. Cheap to clone; all clones and threads may use it at once.
 ///
@@ -95,29 +97,16 @@ impl Collection {
         let engine = self.engine();
         let written = engine.metrics.write.time(|| {
             let hashes = hash_ids(&batch.ids, self.state.hash_seed);
-            let order = refuse_duplicates(&batch.ids, &hashes)?;
             let bytes = batch.byte_len() as u64;
             if bytes >= engine.options.bulk_threshold() {
-                return self.write_bulk(&batch, hashes, order, add);
+                return engine.write_bulk(&self.state, &batch, hashes, add);
             }
+            distinct_by_shard(&batch.ids, &hashes)?;
             engine.admit(bytes + 1024, batch.len() as u64)?;
             let block = Block::from_batch(&batch, self.state.schema.stride(), hashes);
             engine.submit(&self.state, if add { Op::Add(block) } else { Op::Upsert(block) })
         });
         self.noted(written)
-    }
-
-    fn write_bulk(&self, batch: &Batch<'_>, hashes: Vec<u64>, order: Vec<u32>, add: bool) -> Result<usize> {
-        let engine = self.engine();
-        engine.admit(0, batch.len() as u64)?;
-        engine.note_bulk();
-        let vectors = batch.vectors.as_le_bytes();
-        let source = BatchRows { batch, vectors: &vectors, hashes: &hashes, stride: self.state.schema.stride() };
-        let selection = Selection { parts: vec![(&source, std::iter::once(0..source.rows()).collect())] };
-        let seq = self.state.version.load().seq;
-        let entry = engine.write_segment(&self.state, &selection, seq)?;
-        let bulk = Bulk { entry, ids: batch.ids.clone(), hashes, order, add };
-        engine.submit(&self.state, Op::Bulk(Box::new(bulk)))
     }
 
     /// Changes parts of one record.
@@ -313,10 +302,112 @@ impl Collection {
         self.validate_search(&mut vector, Some(1), options)?;
         let found = self.engine().metrics.search.time(|| {
             let version = self.state.version.load_full();
-            exec::search(&self.state, &version, &vector, 0..1, options)
+            Search::new(&self.state, &version, options).run(&vector, 0..1)
         });
         let mut found = self.noted(found)?;
         Ok(found.pop().unwrap_or_default())
+    }
+
+    /// The nearest records to a record, itself left out.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such record; else as [`Collection::search`].
+    pub fn search_like<'a>(&self, id: impl Into<IdRef<'a>>, options: &SearchOptions) -> Result<Hits> {
+        let (vector, options) = self.like(id.into(), options)?;
+        self.search(&vector, &options)
+    }
+
+    /// A record's vector, and the options with the record left out.
+    fn like(&self, id: IdRef<'_>, options: &SearchOptions) -> Result<(Vector, SearchOptions)> {
+        let record = self.get(id)?.ok_or_else(|| {
+            Error::NotFound(format!("no record {} in {}; give the id of a record", show_id(Some(id)), self.name()))
+        })?;
+        let mut options = options.clone();
+        options.exclude.push(record.id);
+        Ok((record.vector, options))
+    }
+
+    /// The `options.k` values of a field whose records lie nearest to a vector, with the `per_group` nearest records
+    /// of each.
+    ///
+    /// `field` is a path such as `author.name`. Its value is a string, a number or a boolean; equal is what a filter
+    /// finds equal. Records without it, or with null, a list or an object there, are in no group.
+    ///
+    /// ```
+    /// # use omendb::{Batch, Database, Metric, Schema, SearchOptions};
+    /// # use serde_json::json;
+    /// # let db = Database::in_memory()?;
+    /// # let docs = db.create_collection("docs", Schema::new(1, Metric::L2))?;
+    /// let authors = ["ann", "ann", "ann", "bob"].map(|name| json!({"author": name}));
+    /// let batch = Batch::new((0..4u64).collect(), vec![0.0, 1.0, 2.0, 3.0]);
+    /// docs.upsert(batch.with_metadata(authors.iter().map(Some))?)?;
+    /// let found = docs.search_groups(&[0.0], "author", 2, &SearchOptions::new(2))?;
+    /// assert_eq!((found.groups[0].value.as_str(), found.groups[0].hits.len()), (Some("ann"), 2));
+    /// assert_eq!((found.groups[1].value.as_str(), found.groups[1].hits.len()), (Some("bob"), 1));
+    /// # Ok::<(), omendb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` for a malformed field, `per_group = 0`, or an `offset` or `mmr`, which have no meaning here;
+    /// `LimitExceeded` for `k * per_group` over [`MAX_K`]; else as [`Collection::search`].
+    pub fn search_groups<'v>(
+        &self,
+        vector: impl Into<Vectors<'v>>,
+        field: &str,
+        per_group: usize,
+        options: &SearchOptions,
+    ) -> Result<Groups> {
+        self.readable()?;
+        let mut vector = vector.into();
+        self.validate_search(&mut vector, Some(1), options)?;
+        let field = Field::parse(field)?;
+        if per_group == 0 {
+            return Err(Error::invalid("per_group = 0 was given; ask for at least one record of each group"));
+        }
+        if options.offset > 0 || options.mmr.is_some() {
+            return Err(Error::invalid("offset or mmr was given to a search for groups; leave them out"));
+        }
+        if options.k.checked_mul(per_group).is_none_or(|wanted| wanted > MAX_K) {
+            return Err(Error::LimitExceeded(format!(
+                "{} groups of {per_group} records were asked for; together they may hold {MAX_K}",
+                options.k
+            )));
+        }
+        let found = self.engine().metrics.search.time(|| {
+            let version = self.state.version.load_full();
+            group::search(&Search::new(&self.state, &version, options), &vector, &field, per_group)
+        });
+        self.noted(found)
+    }
+
+    /// Searches, and tells how: the plan of each part of the data, what it cost, and the recall to expect.
+    ///
+    /// # Errors
+    /// As [`Collection::search`].
+    pub fn explain<'v>(&self, vector: impl Into<Vectors<'v>>, options: &SearchOptions) -> Result<Explanation> {
+        self.readable()?;
+        let mut vector = vector.into();
+        self.validate_search(&mut vector, Some(1), options)?;
+        let version = self.state.version.load_full();
+        let (start, mut trace) = (Instant::now(), Trace::default());
+        let hits = self.noted(Search::new(&self.state, &version, options).run_traced(&vector, &mut trace))?;
+        Ok(trace.finish(hits, start.elapsed()))
+    }
+
+    /// Measures the recall of searches against exact search, with `sample` stored records as queries, each of which
+    /// the search is blind to. Of `options`, `k`, `recall`, `ef` and `filter` count. Takes an exact scan of the
+    /// collection for each 16 queries.
+    ///
+    /// # Errors
+    /// `InvalidInput` for `sample = 0`; else as [`Collection::search`].
+    pub fn recall(&self, sample: usize, options: &SearchOptions) -> Result<RecallReport> {
+        self.readable()?;
+        validate_options(options)?;
+        if sample == 0 {
+            return Err(Error::invalid("sample = 0 was given; measure with at least one record"));
+        }
+        let version = self.state.version.load_full();
+        self.noted(measure::recall(&self.state, &version, sample, options))
     }
 
     /// The nearest records to each of several vectors (row-major), on `threads` threads (0: one a core).
@@ -353,7 +444,7 @@ impl Collection {
                 let found = engine
                     .metrics
                     .search
-                    .time(|| exec::search(&self.state, &version, &vectors, range.clone(), options))?;
+                    .time(|| Search::new(&self.state, &version, options).run(&vectors, range.clone()))?;
                 done.push((i, found));
             }
         };
@@ -378,33 +469,8 @@ impl Collection {
     }
 
     fn validate_search(&self, vectors: &mut Vectors<'_>, rows: Option<usize>, options: &SearchOptions) -> Result<()> {
-        self.validate_options(options)?;
+        validate_options(options)?;
         check_vectors(vectors, &self.state.schema, rows, &IdColumn::default())
-    }
-
-    pub(crate) fn validate_options(&self, options: &SearchOptions) -> Result<()> {
-        if options.k == 0 {
-            return Err(Error::invalid("k = 0 was given; ask for at least one hit"));
-        }
-        if options.k.checked_add(options.offset).is_none_or(|wanted| wanted > MAX_K) {
-            return Err(Error::LimitExceeded(format!(
-                "k = {} with offset = {} was given; together they may be {MAX_K}: use iterate to read everything",
-                options.k, options.offset
-            )));
-        }
-        if !(0.5..=1.0).contains(&options.recall) {
-            return Err(Error::invalid(format!(
-                "recall = {} was given; it may be 0.5 to 1, where 1 is exact",
-                options.recall
-            )));
-        }
-        if options.ef.is_some_and(|ef| ef == 0 || ef > MAX_K) {
-            return Err(Error::invalid(format!("ef = {} was given; it may be 1 to {MAX_K}", options.ef.unwrap_or(0))));
-        }
-        if options.min_score.is_some_and(f32::is_nan) {
-            return Err(Error::invalid("min_score is NaN; give a number"));
-        }
-        Ok(())
     }
 
     /// Moves everything written so far into segments; when it returns, it is durable there, in every mode.
@@ -437,6 +503,52 @@ impl Collection {
     pub fn stats(&self) -> CollectionStats {
         collection_stats(&self.state)
     }
+}
+
+/// Refuses what no search can take.
+pub(crate) fn validate_options(options: &SearchOptions) -> Result<()> {
+    if options.k == 0 {
+        return Err(Error::invalid("k = 0 was given; ask for at least one hit"));
+    }
+    if options.k.checked_add(options.offset).is_none_or(|wanted| wanted > MAX_K) {
+        return Err(Error::LimitExceeded(format!(
+            "k = {} with offset = {} was given; together they may be {MAX_K}: use iterate to read everything",
+            options.k, options.offset
+        )));
+    }
+    if !(0.5..=1.0).contains(&options.recall) {
+        return Err(Error::invalid(format!(
+            "recall = {} was given; it may be 0.5 to 1, where 1 is exact",
+            options.recall
+        )));
+    }
+    if options.ef.is_some_and(|ef| ef == 0 || ef > MAX_K) {
+        return Err(Error::invalid(format!("ef = {} was given; it may be 1 to {MAX_K}", options.ef.unwrap_or(0))));
+    }
+    if options.min_score.is_some_and(f32::is_nan) {
+        return Err(Error::invalid("min_score is NaN; give a number"));
+    }
+    if options.max_distance.is_some_and(f32::is_nan) {
+        return Err(Error::invalid("max_distance is NaN; give a distance"));
+    }
+    if options.exclude.len() > MAX_K {
+        return Err(Error::LimitExceeded(format!(
+            "{} ids to exclude were given; the limit is {MAX_K}: use a filter",
+            options.exclude.len()
+        )));
+    }
+    if let Some(mmr) = options.mmr {
+        if !(0.0..=1.0).contains(&mmr.lambda) {
+            return Err(Error::invalid(format!("mmr with lambda = {} was given; it may be 0 to 1", mmr.lambda)));
+        }
+        let (chosen, pool) = (options.k + options.offset, mmr.pool(options.k + options.offset));
+        if chosen > MAX_MMR_K || pool > MAX_MMR_POOL {
+            return Err(Error::LimitExceeded(format!(
+                "mmr was to choose {chosen} hits of {pool}; it chooses at most {MAX_MMR_K} of {MAX_MMR_POOL}"
+            )));
+        }
+    }
+    options.exclude.iter().try_for_each(|id| id.as_ref().validate())
 }
 
 /// Most records of one commit of a deletion by filter.
@@ -483,73 +595,6 @@ fn present(value: &[u8]) -> Vec<u8> {
     stored.extend_from_slice(value);
     stored
 }
-
-/// Refuses a batch that names an id twice; returns the rows in shard order.
-fn refuse_duplicates(ids: &IdColumn, hashes: &[u64]) -> Result<Vec<u32>> {
-    let mut order = by_shard(hashes);
-    let mut start = 0;
-    while start < order.len() {
-        let shard = crate::idmap::shard(hashes[order[start] as usize]);
-        let len = order[start..].partition_point(|row| crate::idmap::shard(hashes[*row as usize]) == shard);
-        let rows = &mut order[start..start + len];
-        rows.sort_unstable_by_key(|row| hashes[*row as usize]);
-        for (i, pair) in rows.windows(2).enumerate() {
-            if hashes[pair[0] as usize] != hashes[pair[1] as usize] {
-                continue;
-            }
-            let same = |row: &&u32| hashes[**row as usize] == hashes[pair[0] as usize];
-            let duplicate = rows[i + 1..]
-                .iter()
-                .take_while(same)
-                .find(|row| ids.encoded(**row as usize) == ids.encoded(pair[0] as usize));
-            if let Some(other) = duplicate {
-                let (a, b) = (pair[0].min(*other), pair[0].max(*other));
-                return Err(Error::invalid(format!(
-                    "id {} stands in records {a} and {b} of one batch; a batch may hold each id once: drop one of them",
-                    show_id(ids.get(a as usize))
-                )));
-            }
-        }
-        start += len;
-    }
-    Ok(order)
-}
-
-/// The rows of a batch on their way into a segment.
-struct BatchRows<'a> {
-    batch: &'a Batch<'a>,
-    vectors: &'a [u8],
-    hashes: &'a [u64],
-    stride: usize,
-}
-
-impl RowSource for BatchRows<'_> {
-    fn rows(&self) -> u32 {
-        self.hashes.len() as u32
-    }
-
-    fn hash(&self, row: u32) -> Result<u64> {
-        Ok(self.hashes[row as usize])
-    }
-
-    fn id(&self, row: u32) -> Result<&[u8]> {
-        Ok(self.batch.ids.encoded(row as usize))
-    }
-
-    fn vectors(&self, first: u32, count: u32) -> Result<&[u8]> {
-        let start = first as usize * self.stride;
-        Ok(&self.vectors[start..start + count as usize * self.stride])
-    }
-
-    fn metadata(&self, row: u32) -> Result<&[u8]> {
-        Ok(self.batch.metadata.as_ref().map_or(&[], |c| c.stored(row as usize)))
-    }
-
-    fn text(&self, row: u32) -> Result<&[u8]> {
-        Ok(self.batch.text.as_ref().map_or(&[], |c| c.stored(row as usize)))
-    }
-}
-
 /// Reads the records of one view, one after the other. Made by [`Collection::iterate`].
 #[derive(Debug)]
 pub struct Records {

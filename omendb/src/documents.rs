@@ -397,6 +397,8 @@ fn limits_are_as_documented() {
         ("MAX_DIM", limits::MAX_DIM as u64),
         ("MAX_ID_BYTES", limits::MAX_ID_BYTES as u64),
         ("MAX_K", limits::MAX_K as u64),
+        ("MAX_MMR_K", limits::MAX_MMR_K as u64),
+        ("MAX_MMR_POOL", limits::MAX_MMR_POOL as u64),
         ("MAX_BATCH_ROWS", limits::MAX_BATCH_ROWS as u64),
         ("MAX_BATCH_BYTES", limits::MAX_BATCH_BYTES as u64),
         ("MAX_METADATA_BYTES", limits::MAX_METADATA_BYTES as u64),

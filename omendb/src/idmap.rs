@@ -4,6 +4,9 @@
 //! rehashes everything at once. An entry keeps 32 bits of the hash beside the shard's 8, so a match is only a
 //! candidate: the caller compares the id itself.
 
+use crate::error::{Error, Result};
+use crate::ids::IdColumn;
+use crate::record::show_id;
 use hashbrown::HashTable;
 
 /// A row of a source: a segment, or a memtable (whose numbers have the top bit set).
@@ -17,6 +20,8 @@ pub(crate) struct Location {
 pub(crate) const MEMTABLE: u32 = 1 << 31;
 
 const SHARDS: usize = 256;
+/// Rows from which two threads change the map.
+const ASSIGN_IN_PARALLEL: usize = 20_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -74,6 +79,33 @@ impl IdMap {
         }
     }
 
+    /// Points the ids of `rows`, which are in shard order, to their rows in `source`: those of `replaced` (by row) move
+    /// from where they stand, the others are new.
+    pub(crate) fn assign(&mut self, hashes: &[u64], rows: &[u32], replaced: &[(u32, Location)], source: u32) {
+        let work = |shards: &mut [HashTable<Entry>], base: usize, rows: &[u32]| {
+            for row in rows {
+                let (shard, fragment) = split(hashes[*row as usize]);
+                let (table, at) = (&mut shards[shard - base], Location { source, row: *row });
+                let old = replaced.binary_search_by_key(row, |(row, _)| *row).ok().map(|i| replaced[i].1);
+                let entry =
+                    old.and_then(|old| table.find_mut(spread(fragment), |e| e.fragment == fragment && e.at == old));
+                match entry {
+                    Some(entry) => entry.at = at,
+                    None => drop(table.insert_unique(spread(fragment), Entry { fragment, at }, |e| spread(e.fragment))),
+                }
+            }
+        };
+        if rows.len() < ASSIGN_IN_PARALLEL {
+            return work(&mut self.shards, 0, rows);
+        }
+        let (low, high) = self.shards.split_at_mut(SHARDS / 2);
+        let (first, second) = rows.split_at(rows.partition_point(|row| split(hashes[*row as usize]).0 < SHARDS / 2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| work(low, 0, first));
+            work(high, SHARDS / 2, second);
+        });
+    }
+
     /// Removes the entry that stands at `at`.
     pub(crate) fn remove(&mut self, hash: u64, at: Location) {
         let (shard, fragment) = split(hash);
@@ -111,6 +143,37 @@ pub(crate) fn by_shard(hashes: &[u64]) -> Vec<u32> {
     order
 }
 
+/// As [`by_shard`], within a shard by hash; refuses a batch that names an id twice.
+pub(crate) fn distinct_by_shard(ids: &IdColumn, hashes: &[u64]) -> Result<Vec<u32>> {
+    let mut order = by_shard(hashes);
+    let mut start = 0;
+    while start < order.len() {
+        let number = shard(hashes[order[start] as usize]);
+        let len = order[start..].partition_point(|row| shard(hashes[*row as usize]) == number);
+        let rows = &mut order[start..start + len];
+        rows.sort_unstable_by_key(|row| hashes[*row as usize]);
+        for (i, pair) in rows.windows(2).enumerate() {
+            if hashes[pair[0] as usize] != hashes[pair[1] as usize] {
+                continue;
+            }
+            let same = |row: &&u32| hashes[**row as usize] == hashes[pair[0] as usize];
+            let duplicate = rows[i + 1..]
+                .iter()
+                .take_while(same)
+                .find(|row| ids.encoded(**row as usize) == ids.encoded(pair[0] as usize));
+            if let Some(other) = duplicate {
+                let (a, b) = (pair[0].min(*other), pair[0].max(*other));
+                return Err(Error::invalid(format!(
+                    "id {} stands in records {a} and {b} of one batch; a batch may hold each id once: drop one of them",
+                    show_id(ids.get(a as usize))
+                )));
+            }
+        }
+        start += len;
+    }
+    Ok(order)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +193,24 @@ mod tests {
         map.remove(hash, at(99_999));
         assert_eq!(map.find(hash, |l| l.row == 99_999), None);
         assert_eq!(map.len(), 9_999);
+    }
+
+    #[test]
+    fn assigning_moves_what_is_replaced_and_adds_the_rest_on_one_thread_or_two() {
+        for rows in [100u32, 2 * ASSIGN_IN_PARALLEL as u32] {
+            let hashes: Vec<u64> = (0..u64::from(rows)).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+            let (old, new) = (|row| Location { source: 1, row: row + 5 }, |row| Location { source: 2, row });
+            let mut map = IdMap::with_capacity(0);
+            let replaced: Vec<(u32, Location)> = (0..rows).step_by(3).map(|row| (row, old(row))).collect();
+            for (row, at) in &replaced {
+                map.insert(hashes[*row as usize], *at);
+            }
+            map.assign(&hashes, &by_shard(&hashes), &replaced, 2);
+            assert_eq!(map.len(), rows as usize);
+            for row in 0..rows {
+                assert_eq!(map.find(hashes[row as usize], |at| at == new(row)), Some(new(row)));
+            }
+        }
     }
 
     #[test]

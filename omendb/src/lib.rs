@@ -41,7 +41,8 @@
 //!
 //! # Where to go on
 //! - [`Options`]: durability, memory budget, reading alone, damaged databases.
-//! - [`Collection`]: `upsert`, `add`, `update`, `delete`, `get`, `iterate`, `search`, `search_batch`, `compact`.
+//! - [`Collection`]: `upsert`, `add`, `update`, `delete`, `get`, `iterate`, `search`, `search_batch`, `search_like`,
+//!   `search_groups`, `explain`, `recall`, `compact`.
 //! - [`Database::check`], [`Database::backup`], [`restore`], [`salvage`]: when something went wrong, or before it does.
 //! - [`Error`]: what can go wrong, and what each kind asks of the caller.
 //! - [`limits`]: what is the most of everything.
@@ -88,7 +89,10 @@ pub use error::{Error, Result};
 pub use filter::Filter;
 pub use ids::{Id, IdColumn, IdRef};
 pub use metrics::{CollectionStats, Latency, Stats};
-pub use record::{Batch, BlobColumn, Fuse, Hit, Hits, Include, Patch, Record, SearchOptions, Vector, Vectors};
+pub use query::explain::{Explanation, PartPlan, Plan};
+pub use query::group::{Group, Groups};
+pub use query::measure::RecallReport;
+pub use record::{Batch, BlobColumn, Fuse, Hit, Hits, Include, Mmr, Patch, Record, SearchOptions, Vector, Vectors};
 pub use salvage::{SalvageReport, salvage};
 pub use schema as limits;
 pub use schema::{Element, Metric, Schema};

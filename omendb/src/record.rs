@@ -307,6 +307,28 @@ fn at_row(error: Error, row: usize) -> Error {
     }
 }
 
+/// Whether every element is a number that distances can be computed of and, under cosine, no row is zero.
+fn all_usable(v: &[f32], per_row: usize, metric: Metric) -> bool {
+    // A NaN compares false too, so one vectorised pass finds every element that is not.
+    let finite = |rows: &[f32]| rows.iter().fold(true, |all, x| all & (x.abs() <= MAX_ABS));
+    let directed = |rows: &[f32]| metric != Metric::Cosine || !rows.chunks_exact(per_row).any(is_zero);
+    let usable = |v: &[f32]| v.chunks(CHECK_ROWS * per_row).all(|rows| finite(rows) && directed(rows));
+    if v.len() < CHECK_IN_PARALLEL {
+        return usable(v);
+    }
+    // Bound by what one core can read of the memory.
+    let (front, back) = v.split_at(v.len() / per_row / 2 * per_row);
+    std::thread::scope(|scope| {
+        let front = scope.spawn(|| usable(front));
+        usable(back) & front.join().unwrap_or(false)
+    })
+}
+
+/// Whether a vector has no direction: its squared norm must be a normal number, or the cosine is not one.
+fn is_zero(x: &[f32]) -> bool {
+    !x.iter().any(|x| x.abs() > 1e-15) && !x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().ge(&1e-30)
+}
+
 /// Metadata as stored: compact JSON text of an object.
 pub(crate) fn encode_metadata(value: &Value, row: usize) -> Result<Vec<u8>> {
     if !value.is_object() {
@@ -396,9 +418,10 @@ pub(crate) fn check_vectors(
     let finite = "every element must be finite: drop or repair the record";
     match vectors {
         Vectors::F32(v) => {
-            // A NaN compares false too, so one vectorised pass finds every element that is not a usable number.
-            if !v.iter().fold(true, |all, x| all & (x.abs() <= MAX_ABS)) {
-                let i = v.iter().position(|x| x.is_nan() || x.abs() > MAX_ABS).unwrap_or(0);
+            if all_usable(v, per_row, schema.metric) {
+                return Ok(());
+            }
+            if let Some(i) = v.iter().position(|x| x.is_nan() || x.abs() > MAX_ABS) {
                 return match v[i].is_finite() {
                     true => bad(
                         i / per_row,
@@ -435,11 +458,7 @@ pub(crate) fn check_vectors(
     if schema.metric == Metric::Cosine {
         let fix = "cosine has no direction for it: drop the record or use l2 or dot";
         let zero = match vectors {
-            // The squared norm must be a normal number, or the cosine is not one.
-            Vectors::F32(v) => v.chunks_exact(per_row).position(|x| {
-                !x.iter().any(|x| x.abs() > 1e-15)
-                    && !x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().ge(&1e-30)
-            }),
+            Vectors::F32(v) => v.chunks_exact(per_row).position(is_zero),
             Vectors::F16(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| x.to_f32() == 0.0)),
             Vectors::I8(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| *x == 0)),
             Vectors::U8(v) | Vectors::Bits(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| *x == 0)),
@@ -453,6 +472,10 @@ pub(crate) fn check_vectors(
 
 /// Largest magnitude of an f32 element: 65,536 squares of twice this still sum to a finite f32.
 const MAX_ABS: f32 = 1e15;
+/// Elements of a batch from which two threads check them.
+const CHECK_IN_PARALLEL: usize = 1 << 20;
+/// Rows that are checked while they are in the cache.
+const CHECK_ROWS: usize = 64;
 
 fn convert(vectors: &mut Vectors<'_>, schema: &Schema) -> Result<()> {
     let from = vectors.element();
@@ -577,6 +600,29 @@ pub struct SearchOptions {
     pub ef: Option<usize>,
     /// How a hybrid search makes one order of two.
     pub fuse: Fuse,
+    /// Only hits within this distance.
+    pub max_distance: Option<f32>,
+    /// Records that are not to be hits.
+    pub exclude: Vec<Id>,
+    /// Chooses hits that differ from each other.
+    pub mmr: Option<Mmr>,
+}
+
+/// How hits are chosen that differ from each other (maximal marginal relevance): one after the other, of the nearest
+/// candidates, that of the highest `lambda * score - (1 - lambda) * highest score against the hits before it`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mmr {
+    /// 1: the nearest, as without; 0: as different from each other as can be.
+    pub lambda: f32,
+    /// How many of the nearest to choose from; `None`: four times as many as are wanted, 50 at least.
+    pub pool: Option<usize>,
+}
+
+impl Mmr {
+    /// How many candidates to choose `chosen` hits from.
+    pub(crate) fn pool(&self, chosen: usize) -> usize {
+        self.pool.unwrap_or_else(|| chosen.saturating_mul(4).max(50)).max(chosen)
+    }
 }
 
 /// How the order by vector and the order by text become one.
@@ -606,6 +652,9 @@ impl SearchOptions {
             recall: 0.95,
             ef: None,
             fuse: Fuse::Rrf,
+            max_distance: None,
+            exclude: Vec::new(),
+            mmr: None,
         }
     }
 
@@ -642,6 +691,26 @@ impl SearchOptions {
     /// Sets how a hybrid search makes one order of two.
     pub fn fuse(mut self, fuse: Fuse) -> Self {
         self.fuse = fuse;
+        self
+    }
+
+    /// Keeps to records within `radius` (a distance, see [`Metric`]), and sets the recall to 1, as a search within a
+    /// radius wants them all: `k` bounds their number, and [`Hits::complete`] says whether there are more. Ask for a
+    /// lower recall afterwards to search by graphs.
+    pub fn max_distance(mut self, radius: f32) -> Self {
+        (self.max_distance, self.recall) = (Some(radius), 1.0);
+        self
+    }
+
+    /// Leaves out records; ids that are not known are no error.
+    pub fn exclude(mut self, ids: impl IntoIterator<Item = Id>) -> Self {
+        self.exclude = ids.into_iter().collect();
+        self
+    }
+
+    /// Chooses hits that differ from each other, see [`Mmr`]. They come in the order in which they are chosen.
+    pub fn mmr(mut self, lambda: f32) -> Self {
+        self.mmr = Some(Mmr { lambda, pool: None });
         self
     }
 
@@ -682,8 +751,7 @@ pub struct Hits {
     /// The hits.
     pub hits: Vec<Hit>,
     /// True when fewer than `k` came back because no more records match. False also where that is not known: a search
-    /// by
-    /// graph with `min_score`, or over damaged data.
+    /// by graph with `min_score` or `max_distance`, or over damaged data.
     pub complete: bool,
 }
 

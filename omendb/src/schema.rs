@@ -176,6 +176,10 @@ pub const MAX_DIM: usize = 65_536;
 pub const MAX_ID_BYTES: usize = 512;
 /// Most results of one search (`k` plus `offset`).
 pub const MAX_K: usize = 100_000;
+/// Most hits of a search for hits that differ ([`Mmr`](crate::Mmr)), `k` plus `offset`.
+pub const MAX_MMR_K: usize = 1_000;
+/// Most candidates that such a search chooses from.
+pub const MAX_MMR_POOL: usize = 10_000;
 /// Most records of one batch.
 pub const MAX_BATCH_ROWS: usize = 4_000_000;
 /// Most bytes of one batch, vectors and all.

@@ -96,6 +96,18 @@ impl Part<'_> {
     pub(crate) fn location(&self, row: u32) -> Location {
         Location { source: self.source, row: self.start + row }
     }
+
+    /// The row (numbered within the part) at a location, if it is one of the part's.
+    pub(crate) fn row_at(&self, at: Location) -> Option<u32> {
+        let row = at.row.checked_sub(self.start).filter(|row| *row < self.rows.rows());
+        row.filter(|_| at.source == self.source)
+    }
+
+    /// Number of live rows.
+    pub(crate) fn live_rows(&self) -> u64 {
+        let rows = self.rows.rows();
+        u64::from(rows) - self.dead.range_cardinality(self.start..self.start + rows)
+    }
 }
 
 impl Version {

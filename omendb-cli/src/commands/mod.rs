@@ -11,5 +11,6 @@ pub mod export_parquet;
 pub mod get;
 pub mod import;
 pub mod progress;
+pub mod recall;
 pub mod search;
 pub mod stats;

@@ -4,7 +4,7 @@ use crate::failure::{Failure, Result, invalid};
 use crate::formats::{self, Columns, IdType, text::parse_vector};
 use crate::output::{self, Output, id_json, shorten, shortest, vector_json};
 use crate::target::{self, Target};
-use omendb::{Collection, Element, Error, Fuse, Hit, Hits, Id, Include, SearchOptions, Vectors};
+use omendb::{Collection, Element, Error, Explanation, Fuse, Groups, Hit, Hits, Id, Include, SearchOptions, Vectors};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,9 @@ Examples:
   omendb search library.omen --like king --text 'royal*' --fuse weighted --alpha 0.3
   omendb search library.omen --like king --filter \"pos = 'noun' AND year >= 2020\"
   omendb search library.omen --like king --filter '{\"pos\": \"noun\", \"year\": {\"$gte\": 2020}}'
+  omendb search library.omen --like king --max-distance 0.4 -k 1000
+  omendb search library.omen --like king --group-by pos --per-group 3
+  omendb search library.omen --like king --mmr 0.5 --explain
 
 Scores are higher-is-better for every metric: cosine similarity, dot product, or the negative distance; BM25 of a text;
 and 0 to 1 for both together. A text is words (any of them), \"phrases\", prefix*, fuzzy~, +must, -must_not, AND, OR, NOT
@@ -51,6 +54,7 @@ pub struct Search {
         allow_hyphen_values = true,
         required_unless_present_any = ["vector", "vector_file", "like"]
     )]
+    #[arg(conflicts_with_all = ["group_by", "explain", "mmr"])]
     text: Option<String>,
     /// How the orders by vector and by text become one
     #[arg(long, value_name = "HOW", default_value = "rrf", value_parser = ["rrf", "weighted"], requires = "text")]
@@ -58,6 +62,24 @@ pub struct Search {
     /// Weight of the vector in --fuse weighted, 0 to 1 [default: 0.5]
     #[arg(long, value_name = "WEIGHT", requires = "text")]
     alpha: Option<f32>,
+    /// Only records within this distance: all of them, up to -k
+    #[arg(long, value_name = "DISTANCE", allow_negative_numbers = true)]
+    max_distance: Option<f32>,
+    /// Choose records that differ: 1 the nearest, 0 as different from each other as can be
+    #[arg(long, value_name = "LAMBDA", conflicts_with_all = ["group_by"])]
+    mmr: Option<f32>,
+    /// The best records of each value of a field, for the -k best values
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["offset", "explain"])]
+    group_by: Option<String>,
+    /// Records of each group
+    #[arg(long, default_value_t = 3, requires = "group_by")]
+    per_group: usize,
+    /// The share of the true nearest to find, 0.5 to 1; 1 compares every record [default: 0.95]
+    #[arg(long)]
+    recall: Option<f32>,
+    /// Tell how the search was carried out, too
+    #[arg(long)]
+    explain: bool,
     /// Show the vectors, too
     #[arg(long)]
     with_vector: bool,
@@ -89,33 +111,51 @@ impl Search {
         let db = target::read(&self.target.db)?;
         let collection = self.target.collection(&db)?;
         let (vector, itself) = self.query(&collection)?;
+        let mut options = self.options()?;
+        options.exclude.extend(itself);
+        let start = Instant::now();
+        let Some(vector) = vector else {
+            let text = self.text.as_deref().unwrap_or_default();
+            let hits = collection.search_text(text, &options)?;
+            return Ok(render(&hits, self.offset, start.elapsed().as_micros() as u64));
+        };
+        if let Some(field) = &self.group_by {
+            let found = collection.search_groups(vector, field, self.per_group, &options)?;
+            return Ok(render_groups(&found, start.elapsed().as_micros() as u64));
+        }
+        if self.explain {
+            let told = collection.explain(vector, &options)?;
+            let mut output = render(&told.hits, self.offset, told.micros);
+            output.text = format!("{}\n\n{}", output.text, plan(&told));
+            output.json["explain"] = json!(told);
+            return Ok(output);
+        }
+        let hits = match &self.text {
+            None => collection.search(vector, &options)?,
+            Some(text) => collection.search_hybrid(vector, text, &options)?,
+        };
+        Ok(render(&hits, self.offset, start.elapsed().as_micros() as u64))
+    }
+
+    fn options(&self) -> Result<SearchOptions> {
         let include = Include { vector: self.with_vector, snippet: self.text.is_some(), ..Include::default() };
         let mut options = SearchOptions::new(self.k).offset(self.offset).include(include);
-        if itself.is_some() {
-            // The record itself is among the nearest: one more is asked for, and all from the first on.
-            options = SearchOptions::new(self.k.saturating_add(self.offset).saturating_add(1)).include(include);
+        if let Some(radius) = self.max_distance {
+            options = options.max_distance(radius);
+        }
+        if let Some(recall) = self.recall {
+            options = options.recall(recall);
         }
         if let Some(score) = self.min_score {
             options = options.min_score(score);
         }
+        if let Some(lambda) = self.mmr {
+            options = options.mmr(lambda);
+        }
         if let Some(filter) = &self.filter {
             options = options.filter(target::filter(filter)?);
         }
-        options = options.fuse(self.fuse()?);
-        let start = Instant::now();
-        let mut hits = match (vector, &self.text) {
-            (Some(vector), None) => collection.search(vector, &options)?,
-            (Some(vector), Some(text)) => collection.search_hybrid(vector, text, &options)?,
-            (None, Some(text)) => collection.search_text(text, &options)?,
-            (None, None) => return Err(invalid("give --vector, --vector-file, --like or --text")),
-        };
-        let micros = start.elapsed().as_micros() as u64;
-        if let Some(itself) = itself {
-            hits.hits.retain(|hit| hit.id != itself);
-            hits.hits = hits.hits.into_iter().skip(self.offset).take(self.k).collect();
-            hits.complete = hits.hits.len() < self.k;
-        }
-        Ok(render(&hits, self.offset, micros))
+        Ok(options.fuse(self.fuse()?))
     }
 
     fn fuse(&self) -> Result<Fuse> {
@@ -212,14 +252,65 @@ pub fn render(hits: &Hits, offset: usize, micros: u64) -> Output {
         }
         table.add_row(row);
     }
-    let found = match hits.len() {
-        0 => "nothing found".to_owned(),
-        1 => "1 record".to_owned(),
-        n => format!("{n} records"),
-    };
+    let found = if hits.is_empty() { "nothing found".to_owned() } else { plural(hits.len(), "record") };
     let text = if hits.is_empty() { found } else { format!("{table}\n{found} in {:.2} ms", micros as f64 / 1000.0) };
     let list: Vec<Value> = hits.iter().map(hit_json).collect();
     Output::new(text, json!({"hits": list, "complete": hits.complete, "took_us": micros}))
+}
+
+/// Groups as a table and as JSON.
+fn render_groups(found: &Groups, micros: u64) -> Output {
+    let mut table = output::table(&["group", "#", "id", "score", "text"]);
+    for group in &found.groups {
+        for (i, hit) in group.hits.iter().enumerate() {
+            let name = if i == 0 { shorten(&group.value.to_string(), 40) } else { String::new() };
+            let text = shorten(hit.text.as_deref().unwrap_or(""), 90);
+            let id = shorten(&hit.id.to_string(), 40);
+            table.add_row(vec![name, (i + 1).to_string(), id, format!("{:.4}", hit.score), text]);
+        }
+    }
+    let groups = found.groups.len();
+    let text = match groups {
+        0 => "nothing found".to_owned(),
+        _ => format!("{table}\n{} in {:.2} ms", plural(groups, "group"), micros as f64 / 1000.0),
+    };
+    let list = found.groups.iter().map(|group| {
+        let hits: Vec<Value> = group.hits.iter().map(hit_json).collect();
+        json!({"value": group.value, "hits": hits, "complete": group.hits.complete})
+    });
+    let list: Vec<Value> = list.collect();
+    Output::new(text, json!({"groups": list, "complete": found.complete, "took_us": micros}))
+}
+
+/// How a search was carried out, as a table.
+fn plan(told: &Explanation) -> String {
+    let or_dash = |n: Option<String>| n.unwrap_or_else(|| "-".into());
+    let mut table =
+        output::table(&["part", "records", "matching", "plan", "visited", "distances", "recall", "us", "because"]);
+    for part in &told.parts {
+        table.add_row(vec![
+            part.segment.map_or_else(|| "memory".to_owned(), |id| format!("segment {id}")),
+            output::count(part.rows),
+            or_dash(part.matching.map(output::count)),
+            part.plan.name().to_owned(),
+            output::count(part.rows_visited),
+            output::count(part.distances),
+            or_dash(part.estimated_recall.map(|recall| format!("{recall:.3}"))),
+            output::count(part.micros),
+            part.reason.unwrap_or("").to_owned(),
+        ]);
+    }
+    let recall = or_dash(told.estimated_recall.map(|recall| format!("{recall:.3}")));
+    format!(
+        "{table}\n{} records visited, {} distances, estimated recall {recall}, {} us",
+        output::count(told.rows_visited),
+        output::count(told.distances),
+        output::count(told.micros)
+    )
+}
+
+fn plural(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn hit_json(hit: &Hit) -> Value {

@@ -36,13 +36,15 @@ if TYPE_CHECKING:
     from ._async import AsyncCollection, AsyncDatabase
     from ._collection import Collection
     from ._database import Database, open, restore, salvage, verify_backup
-    from ._hits import BatchHits, Hits
+    from ._hits import BatchHits, Group, Groups, Hits
     from ._native import Hit, Record, Snippet, __version__
     from ._reports import (
         BackupReport,
         CheckReport,
         CollectionStats,
+        Explanation,
         Latency,
+        PartPlan,
         RecoveryReport,
         SalvageReport,
         Stats,
@@ -63,6 +65,9 @@ __all__ = [
     "Corrupt",
     "Database",
     "DiskFull",
+    "Explanation",
+    "Group",
+    "Groups",
     "Hit",
     "Hits",
     "Id",
@@ -77,6 +82,7 @@ __all__ = [
     "Metadata",
     "NotFound",
     "OmenError",
+    "PartPlan",
     "Record",
     "RecoveryReport",
     "SalvageReport",
@@ -96,13 +102,15 @@ _HOMES = {
     "_async": ("AsyncCollection", "AsyncDatabase"),
     "_collection": ("Collection",),
     "_database": ("Database", "open", "restore", "salvage", "verify_backup"),
-    "_hits": ("BatchHits", "Hits"),
+    "_hits": ("BatchHits", "Group", "Groups", "Hits"),
     "_native": ("Hit", "Record", "Snippet", "__version__"),
     "_reports": (
         "BackupReport",
         "CheckReport",
         "CollectionStats",
+        "Explanation",
         "Latency",
+        "PartPlan",
         "RecoveryReport",
         "SalvageReport",
         "Stats",

@@ -12,8 +12,8 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 from . import _database, _native
 from ._collection import _DEFAULT_INCLUDE, Collection
 from ._database import Database, _PathLike
-from ._hits import BatchHits, Hits
-from ._reports import BackupReport, CheckReport, CollectionStats, RecoveryReport, Stats
+from ._hits import BatchHits, Groups, Hits
+from ._reports import BackupReport, CheckReport, CollectionStats, Explanation, RecoveryReport, Stats
 from ._types import UNSET, Filter, IdLike, Ids, Include, Metadata, Unset, VectorLike
 
 _P = ParamSpec("_P")
@@ -227,12 +227,16 @@ class AsyncCollection(_Runner):
         k: int = 10,
         *,
         text: str | None = None,
+        like: IdLike | None = None,
         filter: Filter | None = None,
         fuse: Literal["rrf", "weighted"] = "rrf",
         alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,
         min_score: float | None = None,
+        max_distance: float | None = None,
+        mmr: float | None = None,
+        mmr_pool: int | None = None,
         offset: int = 0,
         include: Iterable[Include] = _DEFAULT_INCLUDE,
     ) -> Hits:
@@ -242,12 +246,16 @@ class AsyncCollection(_Runner):
             vector,
             k,
             text=text,
+            like=like,
             filter=filter,
             fuse=fuse,
             alpha=alpha,
             recall=recall,
             ef=ef,
             min_score=min_score,
+            max_distance=max_distance,
+            mmr=mmr,
+            mmr_pool=mmr_pool,
             offset=offset,
             include=include,
         )
@@ -261,6 +269,9 @@ class AsyncCollection(_Runner):
         recall: float | None = None,
         ef: int | None = None,
         min_score: float | None = None,
+        max_distance: float | None = None,
+        mmr: float | None = None,
+        mmr_pool: int | None = None,
         offset: int = 0,
         include: Iterable[Include] = (),
         threads: int = 0,
@@ -274,18 +285,79 @@ class AsyncCollection(_Runner):
             recall=recall,
             ef=ef,
             min_score=min_score,
+            max_distance=max_distance,
+            mmr=mmr,
+            mmr_pool=mmr_pool,
             offset=offset,
             include=include,
             threads=threads,
         )
 
-    async def recall(self, sample: int = 200, k: int = 10) -> float:
-        """See `Collection.recall`."""
-        return await self._run(self.sync.recall, sample, k)
+    async def search_groups(
+        self,
+        vector: VectorLike,
+        by: str,
+        k: int = 10,
+        *,
+        per_group: int = 3,
+        filter: Filter | None = None,
+        recall: float | None = None,
+        ef: int | None = None,
+        min_score: float | None = None,
+        max_distance: float | None = None,
+        include: Iterable[Include] = _DEFAULT_INCLUDE,
+    ) -> Groups:
+        """See `Collection.search_groups`."""
+        return await self._run(
+            self.sync.search_groups,
+            vector,
+            by,
+            k,
+            per_group=per_group,
+            filter=filter,
+            recall=recall,
+            ef=ef,
+            min_score=min_score,
+            max_distance=max_distance,
+            include=include,
+        )
 
-    async def explain(self, vector: VectorLike, k: int = 10, *, filter: Filter | None = None) -> Any:
+    async def recall(
+        self,
+        sample: int = 200,
+        k: int = 10,
+        *,
+        filter: Filter | None = None,
+        recall: float | None = None,
+        ef: int | None = None,
+    ) -> float:
+        """See `Collection.recall`."""
+        return await self._run(self.sync.recall, sample, k, filter=filter, recall=recall, ef=ef)
+
+    async def explain(
+        self,
+        vector: VectorLike,
+        k: int = 10,
+        *,
+        filter: Filter | None = None,
+        recall: float | None = None,
+        ef: int | None = None,
+        min_score: float | None = None,
+        max_distance: float | None = None,
+        include: Iterable[Include] = _DEFAULT_INCLUDE,
+    ) -> Explanation:
         """See `Collection.explain`."""
-        return await self._run(self.sync.explain, vector, k, filter=filter)
+        return await self._run(
+            self.sync.explain,
+            vector,
+            k,
+            filter=filter,
+            recall=recall,
+            ef=ef,
+            min_score=min_score,
+            max_distance=max_distance,
+            include=include,
+        )
 
     async def flush(self) -> None:
         """See `Collection.flush`."""

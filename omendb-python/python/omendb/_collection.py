@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from . import _native, _tables, _vectors
-from ._errors import InvalidInput, Unsupported
-from ._hits import BatchHits, Hits, html_table
-from ._reports import CollectionStats, collection_stats
+from ._errors import InvalidInput
+from ._hits import BatchHits, Group, Groups, Hits, html_table
+from ._reports import CollectionStats, Explanation, collection_stats, explanation
 from ._types import UNSET, Filter, Id, IdLike, Ids, Include, Metadata, Unset, VectorLike
 
 if TYPE_CHECKING:
@@ -267,12 +267,16 @@ class Collection:
         k: int = 10,
         *,
         text: str | None = None,
+        like: IdLike | None = None,
         filter: Filter | None = None,
         fuse: Literal["rrf", "weighted"] = "rrf",
         alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,
         min_score: float | None = None,
+        max_distance: float | None = None,
+        mmr: float | None = None,
+        mmr_pool: int | None = None,
         offset: int = 0,
         include: Iterable[Include] = _DEFAULT_INCLUDE,
     ) -> Hits:
@@ -283,6 +287,7 @@ class Collection:
             k: how many hits to return, 1 to 100,000 less `offset`.
             text: words to search for in the texts, scored by BM25: `crash safety` (any of them), `"crash safe"`,
                 `+must -must_not`, `a AND (b OR c) AND NOT d`, `prefix*`, `fuzzy~`. Every string is a query.
+            like: the id of a record to search with, in place of a vector; the record itself is left out.
             filter: only records whose metadata match: a dict of operators such as
                 `{"lang": "en", "year": {"$gte": 2020}}`, or a string in the style of SQL such as
                 `"lang = 'en' AND year >= 2020"`. See the README for all operators.
@@ -294,12 +299,19 @@ class Collection:
                 Records that have no graph yet are scanned exactly.
             ef: a fixed effort instead of `recall`: how many nodes of a graph to expand, 1 to 100,000.
             min_score: only hits of at least this score.
+            max_distance: only hits within this distance: all of them, as far as `k` lets, by an exact scan unless
+                `recall` or `ef` says otherwise. `hits.complete` tells whether there may be more.
+            mmr: choose hits that differ from each other (maximal marginal relevance): one after the other that of
+                the highest `mmr * score - (1 - mmr) * highest score against the hits before it`, of the `mmr_pool`
+                nearest. 1: the nearest; 0: as different as can be. `k + offset` is 1,000 at most.
+            mmr_pool: candidates for `mmr`, up to 10,000; default four times as many as are wanted, 50 at least.
             offset: how many of the best hits to skip.
             include: which of "metadata", "text", "vector" and "snippet" (the piece of the text that matches) to fetch.
 
         Raises:
             InvalidInput: a vector of another dimension, NaN, an argument out of range, a malformed filter (says where).
             LimitExceeded: a filter too deep or too large, `k + offset` over 100,000.
+            NotFound: there is no record `like`.
 
         >>> import omendb
         >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
@@ -311,6 +323,8 @@ class Collection:
         >>> _ = docs.upsert(["c", "d"], [[1.0, 0.1], [0.1, 1.0]], text=["crash safe storage", "a crash"])
         >>> docs.search(text="crash* -safe").ids, docs.search([1.0, 0.0], k=2, text="crash storage").ids
         (['d'], ['c', 'd'])
+        >>> docs.search(like="a").ids, docs.search([1.0, 0.0], max_distance=0.5).ids
+        (['b'], ['a'])
         """
         quality = _DEFAULT_QUALITY if recall is None and ef is None else _quality(recall, ef)
         flags = _INCLUDES[_DEFAULT_INCLUDE] if include is _DEFAULT_INCLUDE else _include(include)
@@ -319,15 +333,20 @@ class Collection:
         if offset:
             offset = _integer(offset, "offset", 0)
         if min_score is not None:
-            min_score = _score(min_score)
-        wanted = ((k, offset), min_score, flags, filter, quality)
+            min_score = _number(min_score, "min_score")
+        special = None
+        if max_distance is not None or mmr is not None or like is not None or mmr_pool is not None:
+            special = _special(max_distance, mmr, mmr_pool, like)
+        wanted = ((k, offset), min_score, flags, filter, quality, special)
         query = None if vector is None else _vectors.query(vector, bits=self._bits)
+        if vector is not None and like is not None:
+            raise InvalidInput("search was given both a vector and the id of a record (like); give one of them")
         if text is not None:
             if not isinstance(text, str):
                 raise InvalidInput(f"text of type {type(text).__name__} was given; a str was expected")
             return Hits(self._native.search_text(query, text, _weight(fuse, alpha), wanted))
-        if query is None:
-            raise InvalidInput("search was given neither a vector nor text; give at least one of them")
+        if query is None and like is None:
+            raise InvalidInput("search was given neither a vector nor text nor the id of a record; give one of them")
         return Hits(self._native.search(query, wanted))
 
     def search_batch(
@@ -339,6 +358,9 @@ class Collection:
         recall: float | None = None,
         ef: int | None = None,
         min_score: float | None = None,
+        max_distance: float | None = None,
+        mmr: float | None = None,
+        mmr_pool: int | None = None,
         offset: int = 0,
         include: Iterable[Include] = (),
         threads: int = 0,
@@ -355,33 +377,126 @@ class Collection:
         [[0.0, 5.0], [0.0, 5.0]]
         """
         k = _integer(k, "k", 1)
-        least = None if min_score is None else _score(min_score)
+        least = None if min_score is None else _number(min_score, "min_score")
         numbers = (k, _integer(offset, "offset", 0))
+        special = _special(max_distance, mmr, mmr_pool, None)
         native = self._native.search_batch(
             _vectors.matrix(vectors, bits=self._bits),
-            (numbers, least, _include(include), filter, _quality(recall, ef)),
+            (numbers, least, _include(include), filter, _quality(recall, ef), special),
             _integer(threads, "threads", 0),
         )
         return BatchHits(native, k)
 
-    def recall(self, sample: int = 200, k: int = 10) -> float:
-        """The share of the true `k` nearest that a search finds, measured on `sample` stored vectors.
+    def search_groups(
+        self,
+        vector: VectorLike,
+        by: str,
+        k: int = 10,
+        *,
+        per_group: int = 3,
+        filter: Filter | None = None,
+        recall: float | None = None,
+        ef: int | None = None,
+        min_score: float | None = None,
+        max_distance: float | None = None,
+        include: Iterable[Include] = _DEFAULT_INCLUDE,
+    ) -> Groups:
+        """The `k` values of a field whose records lie nearest to a vector, with the nearest records of each.
+
+        Args:
+            vector: shape (dim,).
+            by: the field, such as "author" or "author.name". Its values are strings, numbers and booleans; records
+                where it is missing, null, a list or a dict are in no group.
+            k: how many groups to return.
+            per_group: how many records of each; `k * per_group` is 100,000 at most.
+            filter, recall, ef, min_score, max_distance, include: as of `search`.
 
         Raises:
-            Unsupported: this version cannot measure it yet; compare with `search(..., recall=1)`.
-        """
-        _integer(sample, "sample", 1)
-        _integer(k, "k", 1)
-        raise Unsupported("unsupported: recall() is not in this version; compare hits with those of recall=1")
+            InvalidInput, LimitExceeded: as `search`.
 
-    def explain(self, vector: VectorLike, k: int = 10, *, filter: Filter | None = None) -> Any:
-        """How a search would be carried out.
-
-        Raises:
-            Unsupported: this version cannot tell yet.
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=1, metric="l2")
+        >>> _ = docs.upsert([1, 2, 3, 4], [[0.0], [1.0], [2.0], [3.0]], [{"by": name} for name in ("x", "x", "x", "y")])
+        >>> docs.search_groups([0.0], "by", k=2, per_group=2)
+        Groups([Group('x', ids=[1, 2]),
+                Group('y', ids=[4])], complete=False)
         """
-        _integer(k, "k", 1)
-        raise Unsupported("unsupported: explain() is not in this version")
+        if not isinstance(by, str):
+            raise InvalidInput(f"by of type {type(by).__name__} was given; the name of a field was expected")
+        wanted = self._wanted(k, filter, recall, ef, min_score, max_distance, include)
+        query = _vectors.query(vector, bits=self._bits)
+        pairs, complete = self._native.search_groups(query, wanted, by, _integer(per_group, "per_group", 1))
+        return Groups([Group(value, Hits(hits)) for value, hits in pairs], complete)
+
+    def recall(
+        self,
+        sample: int = 200,
+        k: int = 10,
+        *,
+        filter: Filter | None = None,
+        recall: float | None = None,
+        ef: int | None = None,
+    ) -> float:
+        """The share of the true `k` nearest that searches find, measured against exact search: 0 to 1.
+
+        `sample` stored records are the queries, and each search is blind to the record that it asks with. Takes an
+        exact scan of the collection for each 16 queries. Ctrl-C ends the wait, not the work.
+
+        Args:
+            sample: how many records to search with.
+            k, filter, recall, ef: as of `search`; the recall that is measured is that of such a search.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]])
+        >>> docs.recall(k=1)
+        1.0
+        """
+        wanted = self._wanted(k, filter, recall, ef, None, None, ())
+        measured: float = self._native.recall(_integer(sample, "sample", 1), wanted)["recall"]
+        return measured
+
+    def explain(
+        self,
+        vector: VectorLike,
+        k: int = 10,
+        *,
+        filter: Filter | None = None,
+        recall: float | None = None,
+        ef: int | None = None,
+        min_score: float | None = None,
+        max_distance: float | None = None,
+        include: Iterable[Include] = _DEFAULT_INCLUDE,
+    ) -> Explanation:
+        """Searches, and tells how: the plan of each segment, what it cost, and the recall to expect.
+
+        Arguments and errors as of `search`.
+
+        >>> import omendb
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
+        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]], [{"lang": "en"}, None])
+        >>> told = docs.explain([1.0, 0.0], k=1, filter={"lang": "en"})
+        >>> told.parts[0].plan, told.parts[0].matching, told.distances, told.estimated_recall, told.hits.ids
+        ('scan', 1, 1, 1.0, [1])
+        """
+        wanted = self._wanted(k, filter, recall, ef, min_score, max_distance, include)
+        raw, hits = self._native.explain(_vectors.query(vector, bits=self._bits), wanted)
+        return explanation(raw, Hits(hits))
+
+    def _wanted(
+        self,
+        k: int,
+        filter: Filter | None,
+        recall: float | None,
+        ef: int | None,
+        min_score: float | None,
+        max_distance: float | None,
+        include: Iterable[str],
+    ) -> _native._Wanted:
+        least = None if min_score is None else _number(min_score, "min_score")
+        numbers = (_integer(k, "k", 1), 0)
+        special = _special(max_distance, None, None, None)
+        return numbers, least, _include(include), filter, _quality(recall, ef), special
 
     # Maintenance
 
@@ -476,10 +591,22 @@ def _records(native: _native.RecordIterator, batch_size: int) -> Iterator[_nativ
         yield from batch
 
 
-def _score(value: Any) -> float:
-    if isinstance(value, (int, float, np.number)) and not math.isnan(float(value)):
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and not math.isnan(float(value)):
         return float(value)
-    raise InvalidInput(f"min_score = {value!r} was given; a number was expected")
+    raise InvalidInput(f"{name} = {value!r} was given; a number was expected")
+
+
+def _special(
+    max_distance: float | None, mmr: float | None, mmr_pool: int | None, like: IdLike | None
+) -> _native._Special | None:
+    if max_distance is None and mmr is None and mmr_pool is None and like is None:
+        return None
+    radius = None if max_distance is None else _number(max_distance, "max_distance")
+    pool = None if mmr_pool is None else _integer(mmr_pool, "mmr_pool", 1)
+    if mmr is None and pool is not None:
+        raise InvalidInput("mmr_pool was given without mmr; give both, or leave it out")
+    return radius, None if mmr is None else (_number(mmr, "mmr"), pool), like
 
 
 def _as_dict(value: Any, name: str) -> dict[str, Any]:

@@ -230,3 +230,62 @@ class BatchHits(Sequence[Hits]):
     def _repr_html_(self) -> str:
         rows = [(row, *self.ids[row].tolist()) for row in range(min(len(self), _SHOWN))]
         return html_table(f"{len(self)} queries, {self._k} ids each", ("query", *range(1, self._k + 1)), rows)
+
+
+class Group:
+    """The records of one value of a field, nearest first."""
+
+    __slots__ = ("hits", "value")
+
+    value: str | int | float | bool
+    """The field's value."""
+    hits: Hits
+    """Its best records; `hits.complete` is true when there are no more of this value."""
+
+    def __init__(self, value: str | int | float | bool, hits: Hits) -> None:
+        self.value = value
+        self.hits = hits
+
+    def __repr__(self) -> str:
+        return f"Group({self.value!r}, ids={self.hits.ids})"
+
+
+class Groups(Sequence[Group]):
+    """The results of a search for groups, that of the nearest record first; a sequence of `Group`."""
+
+    __slots__ = ("_groups", "complete")
+
+    complete: bool
+    """True when fewer groups came back than were asked for because there are no more."""
+
+    def __init__(self, groups: list[Group], complete: bool) -> None:
+        self._groups = groups
+        self.complete = complete
+
+    @property
+    def values(self) -> list[str | int | float | bool]:
+        """The field's values, best first."""
+        return [group.value for group in self._groups]
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @overload
+    def __getitem__(self, index: int) -> Group: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Group]: ...
+    def __getitem__(self, index: int | slice) -> Group | list[Group]:
+        return self._groups[index]
+
+    def __repr__(self) -> str:
+        shown = ",\n        ".join(repr(group) for group in self._groups[:_SHOWN])
+        more = f",\n        ... {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
+        return f"Groups([{shown}{more}], complete={self.complete})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (group.value if place == 0 else "", hit.id, hit.score, hit.distance, hit.text or "", hit.metadata or "")
+            for group in self._groups[:_SHOWN]
+            for place, hit in enumerate(group.hits)
+        ]
+        return html_table(f"{len(self)} groups", ("group", "id", "score", "distance", "text", "metadata"), rows)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ._hits import Hits
 
 _Report = TypeVar("_Report")
 
@@ -158,6 +161,93 @@ class Stats:
     """Builds of graphs."""
     index_progress: float = 0.0
     """Share done of the graph that is being built, or of the last one: 0 to 1."""
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """How one part of a collection was searched."""
+
+    segment: int | None = None
+    """The segment's number, or None for the records in memory."""
+    plan: str = ""
+    """"graph": the segment's graph is walked and the best are compared exactly; "scan": every record is compared."""
+    reason: str | None = None
+    """Why it was scanned."""
+    rows: int = 0
+    """Its live records."""
+    matching: int | None = None
+    """Those of them that pass the filter, or None where there is none."""
+    rows_visited: int = 0
+    """Records looked at: nodes of the graph whose neighbours were compared, or rows scanned."""
+    distances: int = 0
+    """Distances computed, those between short codes included."""
+    estimated_recall: float | None = None
+    """The recall to expect, 0 to 1; None where `ef` sets the effort or the graph is too small to be calibrated."""
+    micros: int = 0
+    """Microseconds, the filter included."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a search was carried out, part by part, and what it found."""
+
+    parts: tuple[PartPlan, ...]
+    """The segments, oldest first, then the records in memory."""
+    rows_visited: int
+    """That of all parts."""
+    distances: int
+    """That of all parts."""
+    estimated_recall: float | None
+    """That of the parts, weighted by their rows."""
+    micros: int
+    """How long the whole search took, its fields fetched, in microseconds."""
+    hits: Hits
+    """What it found."""
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        def or_dash(value: float | None, form: str) -> str:
+            return "-" if value is None else format(value, form)
+
+        return [
+            (
+                "memory" if part.segment is None else f"segment {part.segment}",
+                f"{part.rows:,}",
+                or_dash(part.matching, ","),
+                part.plan,
+                f"{part.rows_visited:,}",
+                f"{part.distances:,}",
+                or_dash(part.estimated_recall, ".3f"),
+                f"{part.micros:,}",
+                part.reason or "",
+            )
+            for part in self.parts
+        ]
+
+    def _summary(self) -> str:
+        recall = "unknown" if self.estimated_recall is None else f"{self.estimated_recall:.3f}"
+        return (
+            f"{len(self.hits)} hits, {self.rows_visited:,} records visited, {self.distances:,} distances, "
+            f"estimated recall {recall}, {self.micros:,} us"
+        )
+
+    def __repr__(self) -> str:
+        table = [_PLAN_HEADER, *self._rows()]
+        widths = [max(len(row[column]) for row in table) for column in range(len(_PLAN_HEADER))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+        return "\n".join([self._summary(), *lines])
+
+    def _repr_html_(self) -> str:
+        from ._hits import html_table
+
+        return html_table(self._summary(), _PLAN_HEADER, self._rows())
+
+
+_PLAN_HEADER = ("part", "records", "matching", "plan", "visited", "distances", "recall", "us", "because")
+
+
+def explanation(raw: Mapping[str, Any], hits: Hits) -> Explanation:
+    parts = tuple(PartPlan(**_known(PartPlan, each)) for each in raw["parts"])
+    return Explanation(**{**_known(Explanation, raw), "parts": parts, "hits": hits})
 
 
 def check_report(raw: Mapping[str, Any]) -> CheckReport:

@@ -7,6 +7,13 @@ pub(crate) struct Instant {
     nanos: u32,
 }
 
+impl Instant {
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
+    pub(crate) fn nanoseconds(self) -> i128 {
+        i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos)
+    }
+}
+
 /// Reads `YYYY-MM-DD`, alone or followed by `T` (or a space) and `HH:MM[:SS[.fraction]]`, and then by nothing (UTC),
 /// `Z`, `+HH:MM`, `+HHMM` or `+HH`. A fraction has up to 9 digits. Anything else is not a date.
 pub(crate) fn parse(text: &str) -> Option<Instant> {

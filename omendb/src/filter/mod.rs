@@ -44,6 +44,7 @@ mod build;
 mod columns;
 mod date;
 mod eval;
+mod field;
 mod number;
 mod parse;
 mod pattern;
@@ -53,6 +54,7 @@ mod values;
 
 pub use build::ColumnsBuilder;
 pub use columns::Columns;
+pub(crate) use field::{Field, FieldValue};
 
 use crate::error::{Error, Result};
 use serde_json::Value;

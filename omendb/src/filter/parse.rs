@@ -206,7 +206,7 @@ impl Parser {
 }
 
 /// `author.name` is two keys; `\.`, `\$` and `\\` are the characters themselves.
-fn split_path(text: &str) -> Result<Vec<String>, Fault> {
+pub(super) fn split_path(text: &str) -> Result<Vec<String>, Fault> {
     let mut keys = vec![String::new()];
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

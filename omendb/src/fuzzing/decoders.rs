@@ -6,7 +6,7 @@ use crate::engine::CollectionState;
 use crate::error::Error;
 use crate::manifest::{LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, TombstonesEntry, data_path, hex};
 use crate::memtable::hash_ids;
-use crate::query::exec;
+use crate::query::exec::{self, Search};
 use crate::record::{SearchOptions, Vectors};
 use crate::schema::{Element, Metric, Schema};
 use crate::segment::RowSource;
@@ -157,7 +157,7 @@ pub(super) fn search(collection: &CollectionState) {
         Element::F32 => Vectors::F32(vec![0.5f32; schema.dim].into()),
     };
     let options = SearchOptions::new(5).include(crate::record::Include::ALL);
-    match exec::search(collection, &version, &query, 0..1, &options) {
+    match Search::new(collection, &version, &options).run(&query, 0..1) {
         Ok(found) => {
             let best = found[0].iter().map(|hit| hit.distance).filter(|d| !d.is_nan());
             assert!(best.is_sorted(), "hits come in order");

@@ -1,18 +1,24 @@
-//! Runs searches over one version: every part is scanned, the best candidates are merged, their fields fetched.
+//! Runs searches over one version: every part is walked or scanned, the best candidates are merged, their fields
+//! fetched.
 
 use crate::distance::Prepared;
 use crate::engine::CollectionState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::idmap::Location;
 use crate::ids::decode;
 use crate::index::flat::{Block, scan_batch};
-use crate::index::graph::{Effort, GraphIndex, Rows, Scratch};
+use crate::index::graph::{Effort, GraphIndex, Rows, Scratch, SearchStats};
+use crate::query::explain::Trace;
+use crate::query::mmr;
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
 use crate::segment::RowSource;
+use crate::segment::reader::Segment;
 use crate::version::{Part, Version};
 use roaring::RoaringBitmap;
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::Range;
 
 /// Rows are verified and scanned in stretches of this many bytes.
 const STRETCH_BYTES: usize = 1 << 20;
@@ -25,16 +31,14 @@ pub(crate) fn unpack(row: u64) -> Location {
     Location { source: (row >> 32) as u32, row: row as u32 }
 }
 
-/// Searches for rows `first..first + count` of validated `queries`.
-pub(crate) fn search(
-    collection: &CollectionState,
-    version: &Version,
-    queries: &Vectors<'_>,
-    range: std::ops::Range<usize>,
-    options: &SearchOptions,
-) -> Result<Vec<Hits>> {
-    let found = candidates(collection, version, queries, range, options)?;
-    found.candidates.into_iter().map(|top| finish(collection, version, top, options, found.whole)).collect()
+/// What is searched, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'a> {
+    pub(crate) collection: &'a CollectionState,
+    pub(crate) version: &'a Version,
+    pub(crate) options: &'a SearchOptions,
+    /// A row that the search is blind to, as if it had never been written: to measure with stored rows as queries.
+    pub(crate) hidden: Option<Location>,
 }
 
 /// The best candidates of each query, best first.
@@ -44,69 +48,269 @@ pub(crate) struct Found {
     pub(crate) whole: bool,
 }
 
-/// The best candidates of the rows `range` of `queries`.
-pub(crate) fn candidates(
-    collection: &CollectionState,
-    version: &Version,
-    queries: &Vectors<'_>,
-    range: std::ops::Range<usize>,
-    options: &SearchOptions,
-) -> Result<Found> {
-    let start = range.start;
-    let prepared: Vec<Prepared> = range.map(|row| Prepared::new(&collection.schema, queries, row)).collect();
-    let wanted = options.k + options.offset;
-    let encoded = queries.as_le_bytes();
-    let encoded = &encoded[start * collection.schema.stride()..];
-    let mut tops: Vec<TopK> = prepared.iter().map(|_| TopK::new(wanted)).collect();
-    let (mut skipped, mut approximate) = (false, false);
-    for part in version.parts() {
-        match search_part(&part, collection, &prepared, encoded, options, &mut tops) {
-            Ok(walked) => approximate |= walked,
-            // A degraded version answers from what is whole, and says that it may not be complete.
-            Err(_) if !version.damaged.is_empty() => skipped = true,
-            Err(e) => return Err(e),
-        }
-    }
-    // What a graph did not find may still score well enough.
-    let unsure = approximate && options.min_score.is_some();
-    let whole = !skipped && !unsure && version.damaged.is_empty();
-    Ok(Found { candidates: tops.into_iter().map(TopK::into_sorted).collect(), whole })
+/// How one part was searched.
+pub(crate) struct Work {
+    /// By its graph; else the reason why not.
+    pub(crate) scanned_because: Option<&'static str>,
+    /// Live rows that pass the filter, if there is one.
+    pub(crate) matching: Option<u64>,
+    pub(crate) visited: u64,
+    pub(crate) distances: u64,
+    pub(crate) expected_recall: Option<f32>,
 }
 
-/// Most hits that a graph is asked for, and the least share of its rows that a filter must leave.
+/// Most hits that a graph is asked for, and the least share and number of its rows that a filter must leave.
 const MAX_GRAPH_K: usize = 1_000;
 const MIN_GRAPH_SHARE: u64 = 10;
+const MIN_GRAPH_MATCHES: u64 = 10_000;
 
-/// Searches one part by its graph, if it has one and that is the better way, else by scanning it; whether by its graph.
-fn search_part(
-    part: &Part<'_>,
-    collection: &CollectionState,
-    queries: &[Prepared],
-    encoded: &[u8],
-    options: &SearchOptions,
-    tops: &mut [TopK],
-) -> Result<bool> {
-    let matching = options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
-    let rows = u64::from(part.rows.rows());
-    let wanted = options.k + options.offset;
-    let wide = matching.as_ref().is_none_or(|m| m.len() * MIN_GRAPH_SHARE >= rows && m.len() >= 10_000);
-    let approximate = options.ef.is_some() || options.recall < 1.0;
-    if approximate
-        && wide
-        && wanted <= MAX_GRAPH_K
-        && wanted as u64 * 8 <= rows
-        && let Some(segment) = part.segment
-        && let Some(graph) = &*segment.graph_for_search()
-    {
-        let vectors = Rows::new(segment.all_vectors()?, rows as usize, &collection.schema)?;
-        let effort = match options.ef {
-            Some(ef) => Effort::beam(ef.max(wanted)),
-            None => graph.index.effort_for(options.recall, wanted),
-        };
-        return walk_graph(part, &graph.index, vectors, effort, wanted, queries, encoded, matching.as_ref(), tops)
-            .map(|()| true);
+impl<'a> Search<'a> {
+    pub(crate) fn new(collection: &'a CollectionState, version: &'a Version, options: &'a SearchOptions) -> Self {
+        Search { collection, version, options, hidden: None }
     }
-    scan_part(part, queries, matching.as_ref(), tops).map(|()| false)
+
+    /// Searches for the rows `range` of validated `queries`.
+    pub(crate) fn run(&self, queries: &Vectors<'_>, range: Range<usize>) -> Result<Vec<Hits>> {
+        let found = self.candidates(queries, range, None)?;
+        found.candidates.into_iter().map(|candidates| self.finish(candidates, found.whole)).collect()
+    }
+
+    /// As [`run`](Self::run) for one query; also tells what was done.
+    pub(crate) fn run_traced(&self, query: &Vectors<'_>, trace: &mut Trace) -> Result<Hits> {
+        let mut found = self.candidates(query, 0..1, Some(trace))?;
+        self.finish(found.candidates.pop().unwrap_or_default(), found.whole)
+    }
+
+    /// How many candidates are needed to choose the hits from.
+    fn wanted(&self) -> usize {
+        let options = self.options;
+        let chosen = options.k + options.offset;
+        options.mmr.map_or(chosen, |mmr| mmr.pool(chosen)) + options.exclude.len()
+    }
+
+    /// The best candidates of the rows `range` of `queries`.
+    pub(crate) fn candidates(
+        &self,
+        queries: &Vectors<'_>,
+        range: Range<usize>,
+        mut trace: Option<&mut Trace>,
+    ) -> Result<Found> {
+        let start = range.start;
+        let prepared: Vec<Prepared> = range.map(|row| Prepared::new(&self.collection.schema, queries, row)).collect();
+        let encoded = queries.as_le_bytes();
+        let encoded = &encoded[start * self.collection.schema.stride()..];
+        let wanted = self.wanted();
+        let radius = self.options.max_distance.map_or(f32::INFINITY, |radius| radius + 0.0);
+        let mut tops: Vec<TopK> = prepared.iter().map(|_| TopK::within(wanted, radius)).collect();
+        let (mut skipped, mut approximate) = (false, false);
+        for part in self.version.parts() {
+            let started = trace.is_some().then(std::time::Instant::now);
+            match self.search_part(&part, &prepared, encoded, wanted, &mut tops) {
+                Ok(work) => {
+                    approximate |= work.scanned_because.is_none();
+                    if let (Some(trace), Some(started)) = (&mut trace, started) {
+                        trace.push(&part, &work, started.elapsed());
+                    }
+                }
+                // A degraded version answers from what is whole, and says that it may not be complete.
+                Err(_) if !self.version.damaged.is_empty() => skipped = true,
+                Err(e) => return Err(e),
+            }
+        }
+        // What a graph did not find may still score well enough or lie near enough.
+        let unsure = approximate && (self.options.min_score.is_some() || self.options.max_distance.is_some());
+        let whole = !skipped && !unsure && self.version.damaged.is_empty();
+        Ok(Found { candidates: tops.into_iter().map(TopK::into_sorted).collect(), whole })
+    }
+
+    /// Searches one part by its graph, if it has one and that is the better way, else by scanning it.
+    fn search_part(
+        &self,
+        part: &Part<'_>,
+        queries: &[Prepared],
+        encoded: &[u8],
+        wanted: usize,
+        tops: &mut [TopK],
+    ) -> Result<Work> {
+        let matching = self.options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
+        let graph = part.segment.map(|segment| (segment, segment.graph_for_search()));
+        let graph = graph.as_ref().and_then(|(segment, graph)| Some((*segment, graph.as_ref()?)));
+        let because = match self.reason_to_scan(part, matching.as_ref(), wanted) {
+            Some(reason) => reason,
+            None => match graph {
+                Some((segment, graph)) => {
+                    let rows = Rows::new(segment.all_vectors()?, part.rows.rows() as usize, &self.collection.schema)?;
+                    let walk = Walk { part, segment, graph: &graph.index, rows, wanted, matching: matching.as_ref() };
+                    return self.walk(&walk, queries, encoded, tops);
+                }
+                None => "the segment has no graph yet",
+            },
+        };
+        let scanned = scan_part(part, queries, matching.as_ref(), self.hidden, tops)?;
+        Ok(Work {
+            scanned_because: Some(because),
+            matching: matching.map(|m| m.len()),
+            visited: scanned,
+            distances: scanned * queries.len() as u64,
+            expected_recall: Some(1.0),
+        })
+    }
+
+    /// Why a part is scanned although it may have a graph.
+    fn reason_to_scan(&self, part: &Part<'_>, matching: Option<&RoaringBitmap>, wanted: usize) -> Option<&'static str> {
+        let rows = u64::from(part.rows.rows());
+        let narrow = |m: &RoaringBitmap| m.len() * MIN_GRAPH_SHARE < rows || m.len() < MIN_GRAPH_MATCHES;
+        if matching.is_some_and(RoaringBitmap::is_empty) {
+            Some("nothing passes the filter")
+        } else if part.segment.is_none() {
+            Some("the records are in memory")
+        } else if self.options.ef.is_none() && self.options.recall >= 1.0 {
+            Some("the recall asked for is 1")
+        } else if wanted > MAX_GRAPH_K {
+            Some("more than 1,000 candidates are wanted")
+        } else if wanted as u64 * 8 > rows {
+            Some("more than an eighth of the rows is wanted")
+        } else if matching.is_some_and(narrow) {
+            Some("few rows pass the filter")
+        } else {
+            None
+        }
+    }
+
+    fn walk(&self, walk: &Walk<'_>, queries: &[Prepared], encoded: &[u8], tops: &mut [TopK]) -> Result<Work> {
+        let Walk { part, segment, graph, rows, wanted, matching } = walk;
+        let is_live = |row: u32| part.is_live(row);
+        let passes = |row: u32| matching.is_some_and(|m| m.contains(row));
+        let live: Option<&dyn Fn(u32) -> bool> = match matching {
+            Some(_) => Some(&passes),
+            None if part.all_live() => None,
+            None => Some(&is_live),
+        };
+        let hidden = self.hidden.filter(|at| at.source == part.source);
+        let hidden = hidden.and_then(|at| graph.order().iter().position(|row| *row == at.row)).map(|node| node as u32);
+        let stride = queries.first().map_or(1, Prepared::stride);
+        let mut done = SearchStats::default();
+        SCRATCH.with_borrow_mut(|(scratch, found)| {
+            scratch.blind_to = hidden;
+            let walked =
+                queries.iter().zip(tops).zip(encoded.chunks_exact(stride)).try_for_each(|((query, top), bytes)| {
+                    let mut k = if self.options.max_distance.is_some() { FIRST_WITHIN.min(*wanted) } else { *wanted };
+                    loop {
+                        let effort = self.effort(graph, k);
+                        let stats = graph.search_prepared(rows, bytes, query, k, effort, live, scratch, found)?;
+                        done = done.with(stats);
+                        // As long as even the last one lies within the radius there may be more.
+                        let more = found.last().is_some_and(|(_, distance)| *distance <= top.radius());
+                        if k == *wanted || found.len() < k || !more {
+                            break;
+                        }
+                        k = (k * 4).min(*wanted);
+                    }
+                    for (row, distance) in found.iter() {
+                        segment.prefetch_id_ends(*row);
+                        top.push(*distance, pack(part.location(*row)));
+                    }
+                    Ok(())
+                });
+            scratch.blind_to = None;
+            walked
+        })?;
+        Ok(Work {
+            scanned_because: None,
+            matching: matching.map(RoaringBitmap::len),
+            visited: done.hops as u64,
+            distances: (done.compared + done.reranked) as u64,
+            expected_recall: self.expected_recall(graph),
+        })
+    }
+
+    fn effort(&self, graph: &GraphIndex, k: usize) -> Effort {
+        match self.options.ef {
+            Some(ef) => Effort::beam(ef.max(k)),
+            None => graph.effort_for(self.options.recall, k),
+        }
+    }
+
+    /// The recall that the graph's calibration promises: that asked for, as far as the graph reached it.
+    fn expected_recall(&self, graph: &GraphIndex) -> Option<f32> {
+        let (first, last) = (graph.calibration().first()?.1, graph.calibration().last()?.1);
+        self.options.ef.is_none().then(|| self.options.recall.clamp(first.min(last), last))
+    }
+
+    /// Chooses the hits among the candidates and fetches their fields.
+    fn finish(&self, mut found: Vec<Candidate>, whole: bool) -> Result<Hits> {
+        let options = self.options;
+        // Ids lie at random places: waiting for all of them at once is shorter than for one after the other.
+        for (source, row) in found.iter().filter_map(|candidate| self.version.source(unpack(candidate.row))) {
+            source.prefetch_id(row);
+        }
+        self.cut(&mut found)?;
+        if let Some(mmr) = options.mmr {
+            found = mmr::choose(self.collection, self.version, found, options.k + options.offset, mmr.lambda)?;
+        }
+        // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
+        let chosen = found.iter().skip(options.offset).take(options.k);
+        let hits = chosen.map(|candidate| self.hit(*candidate)).collect::<Result<Vec<_>>>()?;
+        Ok(Hits { complete: whole && hits.len() < options.k, hits })
+    }
+
+    /// Drops the candidates that may not be hits.
+    pub(crate) fn cut(&self, found: &mut Vec<Candidate>) -> Result<()> {
+        if let Some(least) = self.options.min_score {
+            let metric = self.collection.schema.metric;
+            found.retain(|candidate| metric.score(candidate.key) >= least);
+        }
+        if self.options.exclude.is_empty() {
+            return Ok(());
+        }
+        let excluded: HashSet<Vec<u8>> = self.options.exclude.iter().map(|id| id.as_ref().encode()).collect();
+        let mut kept = Vec::with_capacity(found.len());
+        for candidate in found.drain(..) {
+            let (source, row) = self.source(candidate)?;
+            if !excluded.contains(source.id(row)?) {
+                kept.push(candidate);
+            }
+        }
+        *found = kept;
+        Ok(())
+    }
+
+    /// Where a candidate's record is.
+    pub(crate) fn source(&self, candidate: Candidate) -> Result<(&'a dyn RowSource, u32)> {
+        self.version
+            .source(unpack(candidate.row))
+            .ok_or_else(|| Error::Unusable("a candidate is not in the version it was found in".into()))
+    }
+
+    /// A candidate with its fields.
+    pub(crate) fn hit(&self, candidate: Candidate) -> Result<Hit> {
+        let (source, row) = self.source(candidate)?;
+        let fields = fields(self.collection, source, row, self.options.include)?;
+        Ok(Hit {
+            id: fields.id,
+            distance: candidate.key,
+            score: self.collection.schema.metric.score(candidate.key),
+            vector_score: Some(self.collection.schema.metric.score(candidate.key)),
+            text_score: None,
+            vector: fields.vector,
+            metadata: fields.metadata,
+            text: fields.text,
+            snippet: None,
+        })
+    }
+}
+
+/// Candidates that the first walk of a search within a radius is asked for.
+const FIRST_WITHIN: usize = 64;
+
+/// A part that is searched by its graph.
+struct Walk<'a> {
+    part: &'a Part<'a>,
+    segment: &'a Segment,
+    graph: &'a GraphIndex,
+    rows: Rows<'a>,
+    wanted: usize,
+    matching: Option<&'a RoaringBitmap>,
 }
 
 thread_local! {
@@ -114,48 +318,20 @@ thread_local! {
     static SCRATCH: RefCell<(Scratch, Vec<(u32, f32)>)> = RefCell::default();
 }
 
-#[allow(clippy::too_many_arguments)]
-fn walk_graph(
+/// Compares all live rows that match; returns how many.
+fn scan_part(
     part: &Part<'_>,
-    graph: &GraphIndex,
-    vectors: Rows<'_>,
-    effort: Effort,
-    wanted: usize,
     queries: &[Prepared],
-    encoded: &[u8],
     matching: Option<&RoaringBitmap>,
+    hidden: Option<Location>,
     tops: &mut [TopK],
-) -> Result<()> {
-    let is_live = |row: u32| part.is_live(row);
-    let passes = |row: u32| matching.is_some_and(|m| m.contains(row));
-    let live: Option<&dyn Fn(u32) -> bool> = match matching {
-        Some(_) => Some(&passes),
-        None if part.all_live() => None,
-        None => Some(&is_live),
-    };
-    SCRATCH.with_borrow_mut(|(scratch, found)| {
-        for ((query, top), bytes) in queries.iter().zip(tops).zip(encoded.chunks_exact(query_bytes(queries))) {
-            graph.search_prepared(&vectors, bytes, query, wanted, effort, live, scratch, found)?;
-            for (row, distance) in found.iter() {
-                if let Some(segment) = part.segment {
-                    segment.prefetch_id_ends(*row);
-                }
-                top.push(*distance, pack(part.location(*row)));
-            }
-        }
-        Ok(())
-    })
-}
-
-fn query_bytes(queries: &[Prepared]) -> usize {
-    queries.first().map_or(1, Prepared::stride)
-}
-
-fn scan_part(part: &Part<'_>, queries: &[Prepared], matching: Option<&RoaringBitmap>, tops: &mut [TopK]) -> Result<()> {
-    let Some(first) = queries.first() else { return Ok(()) };
+) -> Result<u64> {
+    let Some(first) = queries.first() else { return Ok(0) };
+    let hidden = hidden.and_then(|at| part.row_at(at));
     let stretch = (STRETCH_BYTES / first.stride()).next_multiple_of(64).max(64) as u32;
     let rows = part.rows.rows();
     let mut words = Vec::new();
+    let mut scanned = 0;
     for start in (0..rows).step_by(stretch as usize) {
         let count = stretch.min(rows - start);
         words.clear();
@@ -174,13 +350,17 @@ fn scan_part(part: &Part<'_>, queries: &[Prepared], matching: Option<&RoaringBit
                 if runs.is_empty() {
                     continue;
                 }
-                let all = runs[0] == (start..start + count);
+                let all = runs[0] == (start..start + count) && hidden.is_none();
                 if !all {
                     runs.into_iter().flatten().for_each(&mut set);
                 }
                 all
             }
         };
+        if let Some(row) = hidden.filter(|row| (start..start + count).contains(row)) {
+            words[((row - start) / 64) as usize] &= !(1 << ((row - start) % 64));
+        }
+        scanned += if all { u64::from(count) } else { words.iter().map(|w| u64::from(w.count_ones())).sum() };
         let block = Block {
             rows: part.rows.vectors(start, count)?,
             live: (!all).then_some(&words),
@@ -188,48 +368,7 @@ fn scan_part(part: &Part<'_>, queries: &[Prepared], matching: Option<&RoaringBit
         };
         scan_batch(queries, block, tops);
     }
-    Ok(())
-}
-
-fn finish(
-    collection: &CollectionState,
-    version: &Version,
-    found: Vec<Candidate>,
-    options: &SearchOptions,
-    whole: bool,
-) -> Result<Hits> {
-    let metric = collection.schema.metric;
-    let good = |c: &Candidate| options.min_score.is_none_or(|min| metric.score(c.key) >= min);
-    let mut hits = Vec::with_capacity(options.k.min(found.len()));
-    // Ids lie at random places: waiting for all of them at once is shorter than for one after the other.
-    for (source, row) in found.iter().filter_map(|candidate| version.source(unpack(candidate.row))) {
-        source.prefetch_id(row);
-    }
-    // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
-    for candidate in found.iter().filter(|c| good(c)).skip(options.offset) {
-        hits.push(hit(collection, version, *candidate, options.include)?);
-    }
-    let complete = whole && hits.len() < options.k;
-    Ok(Hits { hits, complete })
-}
-
-fn hit(collection: &CollectionState, version: &Version, candidate: Candidate, include: Include) -> Result<Hit> {
-    let at = unpack(candidate.row);
-    let Some((source, row)) = version.source(at) else {
-        return Err(crate::error::Error::Unusable("a candidate is not in the version it was found in".into()));
-    };
-    let fields = fields(collection, source, row, include)?;
-    Ok(Hit {
-        id: fields.id,
-        distance: candidate.key,
-        score: collection.schema.metric.score(candidate.key),
-        vector_score: Some(collection.schema.metric.score(candidate.key)),
-        text_score: None,
-        vector: fields.vector,
-        metadata: fields.metadata,
-        text: fields.text,
-        snippet: None,
-    })
+    Ok(scanned)
 }
 
 pub(crate) struct Fields {
@@ -246,7 +385,7 @@ pub(crate) fn fields(
     row: u32,
     include: Include,
 ) -> Result<Fields> {
-    let damaged = |what: &str| crate::error::Error::corrupt("record", u64::from(row), what);
+    let damaged = |what: &str| Error::corrupt("record", u64::from(row), what);
     let id = decode(source.id(row)?).ok_or_else(|| damaged("an id does not decode"))?.to_owned();
     let vector = match include.vector {
         true => Some(Vector::from_le_bytes(collection.schema.element, source.vectors(row, 1)?)),

@@ -1,15 +1,15 @@
 //! Searches by text, and by vector and text together: two orders become one.
 
-use crate::collection::Collection;
+use crate::collection::{Collection, validate_options};
 use crate::distance::Prepared;
 use crate::error::{Error, Result};
 use crate::idmap::Location;
 use crate::ids::IdColumn;
-use crate::query::exec::{self, pack, unpack};
+use crate::query::exec::{self, Search, pack, unpack};
 use crate::record::{Fuse, Hit, Hits, SearchOptions, Vectors, check_vectors};
 use crate::schema::{MAX_K, MAX_TEXT_BYTES};
 use crate::text::index::text_of;
-use crate::text::search::{TextQuery, Texts};
+use crate::text::search::{Match, TextQuery, Texts};
 use crate::text::snippet::snippet;
 use crate::version::Version;
 use std::collections::{HashMap, HashSet};
@@ -38,14 +38,16 @@ impl Collection {
     /// `InvalidInput` and `LimitExceeded` as for [`Collection::search`]; `Corrupt` if a stored text is damaged.
     pub fn search_text(&self, text: &str, options: &SearchOptions) -> Result<Hits> {
         self.readable()?;
-        self.validate_options(options)?;
-        validate_text(text)?;
+        validate(text, options)?;
+        if options.max_distance.is_some() {
+            return Err(Error::invalid(
+                "max_distance was given without a vector; bound a search by text with min_score",
+            ));
+        }
         let found = self.engine().metrics.search.time(|| {
             self.with_texts(|texts, version| {
                 let query = texts.query(text)?;
-                let wanted = options.k + options.offset;
-                let found =
-                    query.as_ref().map_or(Ok(Vec::new()), |q| texts.best(q, options.filter.as_ref(), wanted))?;
+                let found = self.matches(texts, version, query.as_ref(), options, options.k + options.offset)?;
                 let ranked = found.into_iter().map(|found| Ranked {
                     at: found.at,
                     score: found.score,
@@ -74,8 +76,7 @@ impl Collection {
         options: &SearchOptions,
     ) -> Result<Hits> {
         self.readable()?;
-        self.validate_options(options)?;
-        validate_text(text)?;
+        validate(text, options)?;
         if let Fuse::Weighted { alpha } = options.fuse
             && !(0.0..=1.0).contains(&alpha)
         {
@@ -103,11 +104,14 @@ impl Collection {
     ) -> Result<Hits> {
         let depth = (2 * (options.k + options.offset)).clamp(MIN_DEPTH, MAX_K);
         let deep = SearchOptions { k: depth, offset: 0, min_score: None, ..options.clone() };
-        let mut near = exec::candidates(&self.state, version, vector, 0..1, &deep)?;
-        let near_whole = near.whole;
-        let near = near.candidates.pop().unwrap_or_default();
+        let search = Search::new(&self.state, version, &deep);
+        let mut nearest = search.candidates(vector, 0..1, None)?;
+        let mut near = nearest.candidates.pop().unwrap_or_default();
+        search.cut(&mut near)?;
+        let exhausted = nearest.whole && near.len() < depth;
+        near.truncate(depth);
         let query = texts.query(text)?;
-        let told = query.as_ref().map_or(Ok(Vec::new()), |q| texts.best(q, options.filter.as_ref(), depth))?;
+        let told = self.matches(texts, version, query.as_ref(), options, depth)?;
         let mut found = Candidates::default();
         for (rank, candidate) in near.iter().enumerate() {
             found.entry(unpack(candidate.row)).near = Some((rank, candidate.key));
@@ -115,10 +119,12 @@ impl Collection {
         for (rank, matched) in told.iter().enumerate() {
             found.entry(matched.at).told = Some((rank, matched.score));
         }
-        let exhausted = near_whole && near.len() < depth;
         let prepared = Prepared::new(&self.state.schema, vector, 0);
         let mut records = found.into_sorted();
         self.complete(texts, version, &prepared, query.as_ref(), &mut records)?;
+        if let Some(radius) = options.max_distance {
+            records.retain(|record| record.distance <= radius);
+        }
         fuse(&mut records, options.fuse, |distance| self.state.schema.metric.score(distance));
         let ranked = records.iter().map(|record| Ranked {
             at: record.at,
@@ -128,6 +134,29 @@ impl Collection {
             text_score: record.text_score,
         });
         self.hits(version, ranked.collect(), exhausted, query.as_ref(), options)
+    }
+
+    /// The `wanted` best matches of a query that are not excluded.
+    fn matches(
+        &self,
+        texts: &Texts<'_>,
+        version: &Version,
+        query: Option<&TextQuery>,
+        options: &SearchOptions,
+        wanted: usize,
+    ) -> Result<Vec<Match>> {
+        let Some(query) = query else { return Ok(Vec::new()) };
+        let found = texts.best(query, options.filter.as_ref(), wanted + options.exclude.len())?;
+        let excluded: HashSet<Vec<u8>> = options.exclude.iter().map(|id| id.as_ref().encode()).collect();
+        let mut kept = Vec::with_capacity(found.len());
+        for found in found {
+            let (source, row) = version.source(found.at).ok_or_else(lost)?;
+            if excluded.is_empty() || !excluded.contains(source.id(row)?) {
+                kept.push(found);
+            }
+        }
+        kept.truncate(wanted);
+        Ok(kept)
     }
 
     /// Fills in the distances and text scores that the two searches did not give.
@@ -143,7 +172,6 @@ impl Collection {
             record.distance = match record.near {
                 Some((_, distance)) => distance,
                 None => {
-                    let lost = || Error::Unusable("a candidate is not in the version it was found in".into());
                     let (source, row) = version.source(record.at).ok_or_else(lost)?;
                     vector.distance(source.vectors(row, 1)?)
                 }
@@ -229,7 +257,6 @@ impl Collection {
         terms: Option<&HashSet<String>>,
         options: &SearchOptions,
     ) -> Result<Hit> {
-        let lost = || Error::Unusable("a hit is not in the version it was found in".into());
         let (source, row) = version.source(record.at).ok_or_else(lost)?;
         let fields = exec::fields(&self.state, source, row, options.include)?;
         let text = if terms.is_some() && record.text_score.is_some() { text_of(source, row)? } else { None };
@@ -248,7 +275,15 @@ impl Collection {
     }
 }
 
-fn validate_text(text: &str) -> Result<()> {
+fn lost() -> Error {
+    Error::Unusable("a record is not in the version it was found in".into())
+}
+
+fn validate(text: &str, options: &SearchOptions) -> Result<()> {
+    validate_options(options)?;
+    if options.mmr.is_some() {
+        return Err(Error::invalid("mmr was given with a text; it goes with a search by vector alone"));
+    }
     if text.len() > MAX_TEXT_BYTES {
         return Err(Error::LimitExceeded(format!(
             "a query of {} bytes was given; the limit is {MAX_TEXT_BYTES}: search for fewer words",

@@ -1,5 +1,9 @@
 //! From a question to its best answers.
 
 pub(crate) mod exec;
+pub(crate) mod explain;
+pub(crate) mod group;
 pub(crate) mod hybrid;
+pub(crate) mod measure;
+pub(crate) mod mmr;
 pub mod topk;

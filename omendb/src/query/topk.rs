@@ -42,6 +42,8 @@ pub struct TopK {
     candidates: Vec<Candidate>,
     /// The worst of the `k` best at the last selection; nothing that is not better can be among the answers.
     bound: Option<Candidate>,
+    /// Nothing farther can be among the answers either.
+    radius: f32,
 }
 
 /// Room beside the `k` best, so that a small `k` does not select at every push.
@@ -50,7 +52,18 @@ const MIN_SLACK: usize = 32;
 impl TopK {
     /// Keeps the `k` best.
     pub fn new(k: usize) -> TopK {
-        TopK { k, candidates: Vec::with_capacity(k.min(MIN_SLACK)), bound: None }
+        TopK { k, candidates: Vec::with_capacity(k.min(MIN_SLACK)), bound: None, radius: f32::INFINITY }
+    }
+
+    /// Keeps the `k` best of those whose keys are at most `radius`.
+    pub fn within(k: usize, radius: f32) -> TopK {
+        let bound = Candidate { key: radius, row: u64::MAX };
+        TopK { bound: (radius < f32::INFINITY).then_some(bound), radius, ..TopK::new(k) }
+    }
+
+    /// The key that none of the answers exceeds.
+    pub fn radius(&self) -> f32 {
+        self.radius
     }
 
     /// How many are kept.
@@ -184,6 +197,20 @@ mod tests {
                 whole.merge(part);
             }
             assert_eq!(whole.into_sorted(), expected(&keys, k));
+        }
+    }
+
+    #[test]
+    fn within_a_radius_nothing_farther_is_kept() {
+        let mut next = numbers(4);
+        let keys: Vec<f32> = (0..2_000).map(|_| (next() % 100) as f32).collect();
+        for (k, radius) in [(10, 5.0), (10, 0.0), (5_000, 50.0), (5_000, 49.5), (3, -1.0), (100, f32::INFINITY)] {
+            let mut top = TopK::within(k, radius);
+            top.push_consecutive(&keys, 0);
+            let mut expected = expected(&keys, keys.len());
+            expected.retain(|candidate| candidate.key <= radius);
+            expected.truncate(k);
+            assert_eq!(top.into_sorted(), expected, "k {k} within {radius}");
         }
     }
 

@@ -7,11 +7,14 @@ use crate::error::{Error, Result};
 use crate::manifest::{SegmentEntry, data_path, hex};
 use crate::storage::{File, OpenMode, Storage};
 use std::ops::Range;
+use std::sync::mpsc::SyncSender;
 
 /// Small pieces are gathered up to this size before they go to the file.
 const BUFFER_BYTES: usize = 256 << 10;
 /// Vectors are handed to the file in runs of at most this size.
-const RUN_BYTES: usize = 4 << 20;
+const RUN_BYTES: usize = 1 << 20;
+/// The device is set to work whenever this much more was handed to a large file: it writes while the rest is copied.
+const EARLY_SYNC_BYTES: u64 = 2 << 20;
 
 /// Rows to write, in order: ranges of several sources.
 pub(crate) struct Selection<'a> {
@@ -85,20 +88,7 @@ fn write_file(storage: &dyn Storage, path: &str, new: &NewSegment<'_>, rows: &Se
     };
     let file = &*file;
     footer.crcs = if vectors.offset.is_multiple_of(BLOCK_BYTES) && storage.parallel() {
-        std::thread::scope(|scope| {
-            let tail = scope.spawn(|| {
-                let mut out = Body::new(file, path, vectors.offset);
-                large(&mut out)?;
-                out.finish()
-            });
-            let mut out = Body::new(file, path, 0);
-            small(&mut out)?;
-            out.seek(vectors.offset)?;
-            let mut crcs = out.finish()?;
-            let tail = tail.join().map_err(|_| Error::Unusable("a writer thread panicked".into()))?;
-            crcs.extend(tail?);
-            Ok::<_, Error>(crcs)
-        })?
+        write_in_parallel(file, path, vectors, small, large)?
     } else {
         let mut out = Body::new(file, path, 0);
         small(&mut out)?;
@@ -114,6 +104,38 @@ fn write_file(storage: &dyn Storage, path: &str, new: &NewSegment<'_>, rows: &Se
         bytes: body + tail.len() as u64,
         footer: hex(hash),
         tombstones: None,
+    })
+}
+
+/// Writes what lies before the vectors and what follows from there on two threads, while a third keeps the device at
+/// work; returns the CRCs of all blocks.
+fn write_in_parallel(
+    file: &dyn File,
+    path: &str,
+    vectors: Section,
+    small: impl FnOnce(&mut Body<'_>) -> Result<()>,
+    large: impl FnOnce(&mut Body<'_>) -> Result<()> + Send,
+) -> Result<Vec<u32>> {
+    let join = |_| Error::Unusable("a writer thread panicked".into());
+    let (handed_over, waiting) = std::sync::mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        // A sync that fails must not be repeated: its error is the outcome of the whole file.
+        let sync = || waiting.into_iter().try_for_each(|()| file.sync_data().map_err(|e| Error::io("sync", path, &e)));
+        let early = (vectors.len >= 2 * EARLY_SYNC_BYTES).then(|| scope.spawn(sync));
+        let handed_over = early.is_some().then_some(handed_over);
+        let tail = scope.spawn(move || {
+            let mut out = Body::new(file, path, vectors.offset);
+            out.handed_over = handed_over;
+            large(&mut out)?;
+            out.finish()
+        });
+        let mut out = Body::new(file, path, 0);
+        small(&mut out)?;
+        out.seek(vectors.offset)?;
+        let mut crcs = out.finish()?;
+        crcs.extend(tail.join().map_err(join)??);
+        early.map_or(Ok(Ok(())), |thread| thread.join()).map_err(join)??;
+        Ok(crcs)
     })
 }
 
@@ -204,6 +226,9 @@ struct Body<'a> {
     position: u64,
     crc: Crc32c,
     crcs: Vec<u32>,
+    /// Told whenever there is more for the device to do.
+    handed_over: Option<SyncSender<()>>,
+    told: u64,
 }
 
 impl<'a> Body<'a> {
@@ -217,6 +242,8 @@ impl<'a> Body<'a> {
             position: start,
             crc: Crc32c::new(),
             crcs: Vec::new(),
+            handed_over: None,
+            told: start,
         }
     }
 
@@ -228,6 +255,11 @@ impl<'a> Body<'a> {
             self.flush()?;
             self.file.write_at(bytes, self.flushed).map_err(|e| Error::io("write", self.path, &e))?;
             self.flushed += bytes.len() as u64;
+            if let Some(device) = self.handed_over.as_ref().filter(|_| self.flushed - self.told >= EARLY_SYNC_BYTES) {
+                // Where it is still busy, the next sync takes these bytes along.
+                let _ = device.try_send(());
+                self.told = self.flushed;
+            }
         } else {
             self.buffer.extend_from_slice(bytes);
         }

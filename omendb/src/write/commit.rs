@@ -13,12 +13,13 @@ use crate::segment::decode_metadata;
 use crate::text::index::TextSlot;
 use crate::version::Version;
 use crate::wal::{FrameKind, LogWriter, SMALL_CHUNK};
-use crate::write::install::Bulk;
+use crate::write::bulk::Bulk;
 use crate::write::payload::{encode_delete, encode_upsert};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::Thread;
 
 /// A validated change of one record; `None` keeps what is there.
 #[derive(Debug)]
@@ -45,16 +46,39 @@ pub(crate) enum Op {
     Bulk(Box<Bulk>),
 }
 
+/// One writer's place in the queue.
 #[derive(Debug)]
 struct Ticket {
     collection: Arc<CollectionState>,
     op: Mutex<Option<Op>>,
-    result: Mutex<Option<Result<usize>>>,
+    turn: Mutex<Turn>,
+    writer: Thread,
+}
+
+#[derive(Debug)]
+enum Turn {
+    Wait,
+    /// The writer is the one to commit the next group.
+    Lead,
+    Answered(Result<usize>),
 }
 
 impl Ticket {
+    /// The writer learns of it when the group is done.
     fn answer(&self, result: Result<usize>) {
-        *self.result.lock() = Some(result);
+        *self.turn.lock() = Turn::Answered(result);
+    }
+
+    /// Waits for the answer; `None` if the writer is to lead.
+    fn wait(&self) -> Option<Result<usize>> {
+        loop {
+            match std::mem::replace(&mut *self.turn.lock(), Turn::Wait) {
+                Turn::Wait => {}
+                Turn::Lead => return None,
+                Turn::Answered(result) => return Some(result),
+            }
+            std::thread::park();
+        }
     }
 }
 
@@ -68,7 +92,33 @@ struct Pending {
 #[derive(Debug, Default)]
 pub(crate) struct CommitQueue {
     pending: Mutex<Pending>,
-    turn: Condvar,
+}
+
+/// A group under way. When it ends, however it does, the next one begins and every writer of this one is woken.
+struct Lead<'a> {
+    engine: &'a Engine,
+    group: Vec<Arc<Ticket>>,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.engine.queue.pending.lock();
+        let next = pending.tickets.first().cloned();
+        pending.led = next.is_some();
+        drop(pending);
+        if let Some(next) = next {
+            *next.turn.lock() = Turn::Lead;
+            next.writer.unpark();
+        }
+        for ticket in &self.group {
+            let mut turn = ticket.turn.lock();
+            if !matches!(*turn, Turn::Answered(_)) {
+                *turn = Turn::Answered(Err(self.engine.poison("a commit was abandoned half-way")));
+            }
+            drop(turn);
+            ticket.writer.unpark();
+        }
+    }
 }
 
 /// What applying a frame does to a collection.
@@ -98,27 +148,29 @@ struct Staged {
 impl Engine {
     /// Hands in one write and waits for its outcome: the number of records written or deleted.
     pub(crate) fn submit(&self, collection: &Arc<CollectionState>, op: Op) -> Result<usize> {
-        let ticket =
-            Arc::new(Ticket { collection: Arc::clone(collection), op: Mutex::new(Some(op)), result: Mutex::new(None) });
+        let ticket = Arc::new(Ticket {
+            collection: Arc::clone(collection),
+            op: Mutex::new(Some(op)),
+            turn: Mutex::new(Turn::Wait),
+            writer: std::thread::current(),
+        });
         let mut pending = self.queue.pending.lock();
         pending.tickets.push(Arc::clone(&ticket));
-        loop {
-            if let Some(result) = ticket.result.lock().take() {
+        let led = std::mem::replace(&mut pending.led, true);
+        drop(pending);
+        if led {
+            if let Some(result) = ticket.wait() {
                 return result;
             }
-            if pending.led {
-                self.queue.turn.wait(&mut pending);
-                continue;
-            }
-            pending.led = true;
-            let group = std::mem::take(&mut pending.tickets);
-            drop(pending);
-            self.commit_group(&group);
-            self.after_commit();
-            pending = self.queue.pending.lock();
-            pending.led = false;
-            self.queue.turn.notify_all();
+            // The writers of the group before are just being woken: those that write again at once join this one.
+            std::thread::yield_now();
         }
+        let group = std::mem::take(&mut self.queue.pending.lock().tickets);
+        let lead = Lead { engine: self, group };
+        self.commit_group(&lead.group);
+        self.after_commit();
+        drop(lead);
+        ticket.wait().unwrap_or_else(|| Err(Error::Unusable("a commit ended without an outcome".into())))
     }
 
     fn commit_group(&self, group: &[Arc<Ticket>]) {
@@ -237,9 +289,13 @@ impl Engine {
 
 pub(crate) fn alive(collection: &CollectionState) -> Result<()> {
     if collection.dropped.load(Ordering::Acquire) {
-        return Err(Error::NotFound(format!("collection {:?} was deleted", collection.name)));
+        return Err(deleted(collection));
     }
     Ok(())
+}
+
+pub(crate) fn deleted(collection: &CollectionState) -> Error {
+    Error::NotFound(format!("collection {:?} was deleted", collection.name))
 }
 
 /// Applies effects in order and publishes the new version.

@@ -3,28 +3,14 @@
 use crate::engine::{CollectionState, Engine, State};
 use crate::error::Result;
 use crate::idmap::{IdMap, Location, by_shard};
-use crate::ids::IdColumn;
 use crate::index::derived;
-use crate::manifest::{Manifest, SEGMENT_DIR, SegmentEntry, manifest_path};
+use crate::manifest::{Manifest, SEGMENT_DIR, manifest_path};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
 use crate::version::{SegmentView, Version};
-use crate::write::commit::{already_exists, find};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// A bulk write whose segment file is written and synced, but not yet part of the database.
-#[derive(Debug)]
-pub(crate) struct Bulk {
-    pub(crate) entry: SegmentEntry,
-    pub(crate) ids: IdColumn,
-    pub(crate) hashes: Vec<u64>,
-    /// Rows in the order of the id index's shards.
-    pub(crate) order: Vec<u32>,
-    /// Refuse known ids.
-    pub(crate) add: bool,
-}
 
 /// One collection's part of a flush or a compaction.
 pub(crate) struct Edit {
@@ -82,72 +68,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Commits a bulk write: its ids are resolved, older records of the same ids die, one manifest makes it all
-    /// durable.
-    pub(crate) fn commit_bulk(
-        &self,
-        state: &mut State,
-        collection: &Arc<CollectionState>,
-        bulk: Bulk,
-    ) -> Result<usize> {
-        let segment_path = bulk.entry.data_path();
-        let rows = bulk.entry.rows as usize;
-        let result = self.try_commit_bulk(state, collection, bulk);
-        match result {
-            Ok(()) => {
-                self.request_compaction(true);
-                Ok(rows)
-            }
-            Err(e) => {
-                if self.not_poisoned().is_ok() {
-                    // Not named by any manifest; a failure to remove it is made good at the next open.
-                    let _ = self.storage.remove(&segment_path);
-                }
-                Err(e)
-            }
-        }
-    }
-
-    fn try_commit_bulk(&self, state: &mut State, collection: &Arc<CollectionState>, bulk: Bulk) -> Result<()> {
-        // What is acknowledged before a bulk write must not be lost when the bulk write is kept.
-        self.sync_log_in(state)?;
-        let mut entry = bulk.entry.clone();
-        entry.seq = state.seq;
-        let mut next = self.next_manifest(state);
-        let Some(described) = next.collections.iter().find(|c| c.id == collection.id) else {
-            return crate::write::commit::alive(collection);
-        };
-        let segment = Arc::new(Segment::open(&*self.storage, &entry, described, &self.uuid)?);
-        let mut version = Version::clone(&collection.version.load());
-        // Readers go on: nobody else changes ids or version while this call has the state.
-        let replaced = resolve(collection, &version, &bulk)?;
-        for (_, old) in &replaced {
-            version.kill(*old);
-        }
-        self.write_tombstones(&mut next, collection, &version)?;
-        if let Some(described) = next.collections.iter_mut().find(|c| c.id == collection.id) {
-            described.segments.push(entry.clone());
-        }
-        self.commit_manifest(state, next)?;
-        let source = entry.id;
-        let mut guard = collection.ids_mut()?;
-        let Some(ids) = guard.as_mut() else { return Ok(()) };
-        for row in bulk.order {
-            let (hash, at) = (bulk.hashes[row as usize], Location { source, row });
-            match replaced.binary_search_by_key(&row, |(row, _)| *row) {
-                Ok(i) => {
-                    ids.relocate(hash, replaced[i].1, at);
-                }
-                Err(_) => ids.insert(hash, at),
-            }
-        }
-        version.seq = version.seq.max(state.seq);
-        version.segments.push(SegmentView { segment, dead: Arc::default() });
-        collection.id_memory.store(ids.memory(), Ordering::Relaxed);
-        collection.version.store(Arc::new(version));
-        Ok(())
-    }
-
     /// A copy of the last manifest with the next number.
     pub(crate) fn next_manifest(&self, state: &State) -> Manifest {
         let mut next = state.manifest.clone();
@@ -159,7 +79,12 @@ impl Engine {
     }
 
     /// Writes the tombstones of every segment of a collection that has more dead rows than the manifest knows of.
-    fn write_tombstones(&self, next: &mut Manifest, collection: &CollectionState, version: &Version) -> Result<()> {
+    pub(crate) fn write_tombstones(
+        &self,
+        next: &mut Manifest,
+        collection: &CollectionState,
+        version: &Version,
+    ) -> Result<()> {
         let number = next.number;
         let Some(entry) = next.collections.iter_mut().find(|c| c.id == collection.id) else { return Ok(()) };
         for segment in &mut entry.segments {
@@ -212,24 +137,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// The rows of a bulk write whose ids are known, in order, and where their older records are.
-fn resolve(collection: &CollectionState, version: &Version, bulk: &Bulk) -> Result<Vec<(u32, Location)>> {
-    let guard = collection.ids()?;
-    let mut replaced = Vec::new();
-    let Some(ids) = guard.as_ref().filter(|ids| ids.len() > 0) else { return Ok(replaced) };
-    for row in &bulk.order {
-        let at = *row as usize;
-        if let Some(old) = find(ids, version, bulk.hashes[at], bulk.ids.encoded(at))? {
-            if bulk.add {
-                return Err(already_exists(&bulk.ids, at));
-            }
-            replaced.push((*row, old));
-        }
-    }
-    replaced.sort_unstable();
-    Ok(replaced)
 }
 
 /// Output rows whose record was replaced or deleted since the edit's inputs were read.

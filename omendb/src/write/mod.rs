@@ -1,5 +1,6 @@
 //! How records become durable: one verb a file.
 
+pub(crate) mod bulk;
 pub(crate) mod commit;
 pub(crate) mod compact;
 pub(crate) mod flush;

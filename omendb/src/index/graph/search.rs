@@ -54,6 +54,17 @@ pub struct SearchStats {
     pub reranked: usize,
 }
 
+impl SearchStats {
+    /// What both did together.
+    pub(crate) fn with(self, other: SearchStats) -> SearchStats {
+        SearchStats {
+            hops: self.hops + other.hops,
+            compared: self.compared + other.compared,
+            reranked: self.reranked + other.reranked,
+        }
+    }
+}
+
 /// Buffers that one search leaves to the next. One for each thread.
 #[derive(Default)]
 pub struct Scratch {
@@ -62,7 +73,7 @@ pub struct Scratch {
     /// Candidates, nearest on top: `Reverse(ordered distance << 32 | node)`.
     frontier: BinaryHeap<Reverse<u64>>,
     /// A node that the walk must not use, as if it were not in the graph.
-    pub(super) blind_to: Option<u32>,
+    pub(crate) blind_to: Option<u32>,
     found: Vec<(f32, u32)>,
     nearest: Nearest,
     query: Vec<u8>,
