@@ -46,11 +46,12 @@ pub struct Arguments {
     keep: Option<PathBuf>,
 }
 
-const NAME: &str = "vectors";
+/// The collection's name.
+pub const NAME: &str = "vectors";
 const MIB: f64 = (1 << 20) as f64;
 
 /// Rows `first..first + count` of stored bytes, as a user hands them over.
-fn vectors(data: &DataSet, bytes: &[u8], first: usize, count: usize) -> Vectors<'static> {
+pub fn vectors(data: &DataSet, bytes: &[u8], first: usize, count: usize) -> Vectors<'static> {
     let stride = data.schema.stride();
     let bytes = &bytes[first * stride..(first + count) * stride];
     match data.schema.element {
@@ -88,17 +89,23 @@ fn memory(what: &str, raw: f64, start: u64) {
     );
 }
 
-fn ingest(arguments: &Arguments, data: &DataSet, path: &Path) -> Result<Database, Box<dyn std::error::Error>> {
+/// Makes a database of all rows, in batches, each durable before the next; ids are `row_0` and so on.
+pub fn load(data: &DataSet, path: &Path, batch: usize) -> Result<Database, Box<dyn std::error::Error>> {
     let database = Options::new().open(path)?;
     let collection = database.create_collection(NAME, data.schema.clone())?;
-    let batches: Vec<_> = (0..data.count).step_by(arguments.batch).collect();
-    let (clock, processor) = (Instant::now(), processor_seconds());
-    for first in batches {
-        let count = arguments.batch.min(data.count - first);
+    for first in (0..data.count).step_by(batch) {
+        let count = batch.min(data.count - first);
         let names: Vec<String> = (first..first + count).map(|row| format!("row_{row}")).collect();
         let ids: IdColumn = names.iter().collect();
         collection.upsert(Batch::new(ids, vectors(data, &data.base, first, count)))?;
     }
+    Ok(database)
+}
+
+fn ingest(arguments: &Arguments, data: &DataSet, path: &Path) -> Result<Database, Box<dyn std::error::Error>> {
+    let (clock, processor) = (Instant::now(), processor_seconds());
+    let database = load(data, path, arguments.batch)?;
+    let collection = database.collection(NAME)?;
     line("all rows durable", data.count, clock, processor);
     collection.wait_indexed(false)?;
     line("all rows in the graph", data.count, clock, processor);

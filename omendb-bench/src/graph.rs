@@ -5,6 +5,7 @@ use omendb::{Element, Metric, Schema};
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -216,7 +217,16 @@ pub fn run(args: &[String]) -> Outcome<()> {
             index.calibrate(rows, options.params.threads, &AtomicBool::new(false))?;
             index
         }
-        None => build(rows, &options.params, &|_| {}, &AtomicBool::new(false))?,
+        None => {
+            let stages = Mutex::new(Vec::new());
+            let heard =
+                |share: f32| stages.lock().unwrap_or_else(PoisonError::into_inner).push((share, clock.elapsed()));
+            let index = build(rows, &options.params, &heard, &AtomicBool::new(false))?;
+            let stages = stages.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let stages = stages.iter().map(|(share, at)| format!("{share} at {:.2} s", at.as_secs_f64()));
+            println!("progress {}", stages.collect::<Vec<_>>().join(", "));
+            index
+        }
     };
     if let (None, Some(path)) = (&kept, &options.keep) {
         std::fs::write(path, index.as_bytes())?;

@@ -8,6 +8,7 @@ mod graph;
 mod ingest;
 mod measure;
 mod memory;
+mod peer;
 mod recovery;
 mod small_writes;
 mod text;
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Full text and hybrid search beside plain tantivy.
     Text(text::Arguments),
+    /// Answers the efforts that peers/compare.py asks for.
+    Peer(peer::Arguments),
     /// Time to open after a kill and after a clean close.
     Recovery(recovery::Arguments),
     /// Memory while ten times the budget is loaded.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Filter(arguments) => filter::run(&arguments),
         Command::Calls(arguments) => calls::run(&arguments),
         Command::Text(arguments) => text::run(&arguments),
+        Command::Peer(arguments) => peer::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::FillLog(arguments) => recovery::fill(&arguments),

@@ -61,6 +61,9 @@ impl PyCollection {
     }
 }
 
+/// A group: its value, and its hits.
+type ValueAndHits<'py> = (Bound<'py, PyAny>, PyHits);
+
 /// The columns of a batch as Python objects.
 struct Columns<'a, 'py> {
     ids: &'a Bound<'py, PyAny>,
@@ -142,6 +145,13 @@ impl PyCollection {
     fn schema(&self, py: Python<'_>) -> PyResult<(usize, &'static str, &'static str, String)> {
         let schema = self.get(py)?.schema();
         Ok((schema.dim, schema.metric.name(), schema.element.name(), schema.analyzer.to_string()))
+    }
+
+    /// Quantization and profile.
+    #[getter]
+    fn tuning(&self, py: Python<'_>) -> PyResult<(&'static str, &'static str)> {
+        let schema = self.get(py)?.schema();
+        Ok((schema.quantization.name(), schema.profile.name()))
     }
 
     /// Writes or replaces records.
@@ -272,7 +282,7 @@ impl PyCollection {
         wanted: Wanted<'_>,
         field: &str,
         per_group: usize,
-    ) -> PyResult<(Vec<(Bound<'py, PyAny>, PyHits)>, bool)> {
+    ) -> PyResult<(Vec<ValueAndHits<'py>>, bool)> {
         let collection = self.get(py)?;
         let array = Array::borrow(vector)?;
         let (elements, _) = array.rows(py, collection.schema())?;

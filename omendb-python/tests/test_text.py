@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -115,12 +114,13 @@ def test_analyzers(path: Path) -> None:
         german.upsert("a", [1.0], text="Die Häuser der Stadt")
         assert german.search(text="haus").ids == ["a"] and german.search(text="die").ids == []
         assert db.create_collection("plain", dim=1, metric="l2", analyzer="cjk").analyzer == "plain"
-        with pytest.raises(omendb.InvalidInput, match=re.escape("'klingon'") + "|klingon"):
+        with pytest.raises(omendb.InvalidInput, match="klingon"):
             db.create_collection("x", dim=1, analyzer="klingon")
     with omendb.open(path) as db:
         assert db.get_collection("de").analyzer == "german-stop"
         with pytest.raises(omendb.InvalidInput, match="analyzer"):
-            db.get_or_create_collection("de", dim=1, metric="l2")
+            db.get_or_create_collection("de", dim=1, metric="l2", analyzer="plain")
+        assert db.get_or_create_collection("de", dim=1, metric="l2").analyzer == "german-stop"
 
 
 def test_the_index_is_kept(path: Path) -> None:

@@ -16,7 +16,9 @@ use crate::query::measure::{self, RecallReport};
 use crate::record::{
     Batch, Hits, PRESENT, Patch, Record, SearchOptions, Vector, Vectors, check_vectors, encode_metadata, show_id,
 };
-use crate::schema::{MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_MMR_K, MAX_MMR_POOL, MAX_TEXT_BYTES, Schema};
+use crate::schema::{
+    MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_MMR_K, MAX_MMR_POOL, MAX_TEXT_BYTES, Quantization, Schema,
+};
 use crate::segment::RowSource;
 use crate::segment::reader::Graph;
 use crate::version::Version;
@@ -576,6 +578,7 @@ pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
             .segments
             .iter()
             .filter(|v| v.segment.graph().is_none() && v.segment.rows() >= MIN_ROWS)
+            .filter(|_| state.schema.codes() != Quantization::None)
             .map(|v| u64::from(v.segment.rows()))
             .sum(),
         settled_rows: graphs(&|g| g.stage == Stage::Settled),

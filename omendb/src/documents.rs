@@ -395,6 +395,7 @@ fn tombstones_and_backups_are_as_documented() {
 fn limits_are_as_documented() {
     let real: BTreeMap<&str, u64> = BTreeMap::from([
         ("MAX_DIM", limits::MAX_DIM as u64),
+        ("MAX_RABITQ_DIM", limits::MAX_RABITQ_DIM as u64),
         ("MAX_ID_BYTES", limits::MAX_ID_BYTES as u64),
         ("MAX_K", limits::MAX_K as u64),
         ("MAX_MMR_K", limits::MAX_MMR_K as u64),

@@ -344,7 +344,14 @@ impl Engine {
     /// The log is flushed into segments once it holds this much; the cap leaves room for writes that come meanwhile.
     pub(crate) fn over_flush_threshold(&self) -> bool {
         self.log_bytes.load(Ordering::Relaxed) >= self.options.log_cap / 4
-            || self.memtable_bytes() >= self.memory_budget / 4
+            || self.memtable_bytes() >= (self.memtable_room() / 2).min(self.memory_budget / 4)
+    }
+
+    /// Bytes that memtables may take beside the id indexes and the graphs, with three eighths of the budget left for
+    /// what flushing, merging and growing take for a while; always enough to go on.
+    fn memtable_room(&self) -> u64 {
+        let eighth = self.memory_budget / 8;
+        (5 * eighth).saturating_sub(self.id_memory() + self.graph_memory()).max(eighth)
     }
 
     /// Waits until `bytes` more fit below the log's cap and the memory budget, flushing if need be.
@@ -360,8 +367,10 @@ impl Engine {
         }
         for _ in 0..8 {
             let log = self.log_bytes.load(Ordering::Relaxed) + bytes;
-            let memory = self.memtable_bytes() + bytes + ids;
-            if log <= self.options.log_cap && memory <= self.memory_budget {
+            let memtables = self.memtable_bytes();
+            let fits =
+                memtables + bytes <= self.memtable_room() || (memtables == 0 && bytes + ids <= self.memory_budget);
+            if log <= self.options.log_cap && fits {
                 return Ok(());
             }
             self.flush_and_wait()?;
@@ -557,7 +566,8 @@ impl Engine {
                 continue;
             }
             let idle = !work.settled && quiet_since.elapsed() >= SETTLE_AFTER;
-            let (asked, settle) = (work.index, work.settle || idle);
+            // Better graphs only where no first one is wanted.
+            let (asked, settle) = (work.index, work.settle || (idle && !work.index));
             if !asked && !settle {
                 continue;
             }
@@ -568,6 +578,9 @@ impl Engine {
             work.indexing = false;
             match result {
                 Ok(true) => {
+                    if !settle {
+                        quiet_since = Instant::now();
+                    }
                     work.index = true;
                     work.error = None;
                 }

@@ -95,7 +95,7 @@ pub use query::measure::RecallReport;
 pub use record::{Batch, BlobColumn, Fuse, Hit, Hits, Include, Mmr, Patch, Record, SearchOptions, Vector, Vectors};
 pub use salvage::{SalvageReport, salvage};
 pub use schema as limits;
-pub use schema::{Element, Metric, Schema};
+pub use schema::{Element, Metric, Profile, Quantization, Schema};
 pub use text::{Analyzer, Language, Snippet};
 
 /// The parts that the benchmarks measure by themselves. Not an interface: anything here may change at any time.

@@ -126,3 +126,75 @@ fn a_close_does_not_wait_for_a_graph() {
     // A build takes far longer than this only where cancelling is broken; the bound is generous for busy machines.
     assert!(start.elapsed().as_secs() < 30);
 }
+
+#[test]
+fn graphs_of_like_size_become_one_and_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let vectors = points(ROWS, 3);
+    let (db, docs) = open(&path);
+    let third = ROWS / 3;
+    for part in 0..3 {
+        fill(&docs, &vectors[part * third * DIM..(part + 1) * third * DIM], part * third);
+        docs.wait_indexed(false).unwrap();
+    }
+    assert!(docs.stats().segments >= 2, "each part has a graph of its own at first");
+    assert_eq!(docs.stats().unindexed_rows, 0);
+    // What dies while they are merged, or before, stays dead; a close in between loses nothing.
+    let gone: Vec<String> = (0..ROWS).step_by(5).map(|row| format!("row_{row}")).collect();
+    let (early, late) = gone.split_at(gone.len() / 2);
+    docs.delete(early).unwrap();
+    std::thread::scope(|scope| {
+        let merge = scope.spawn(|| docs.wait_indexed(true));
+        for ids in late.chunks(100) {
+            docs.delete(ids).unwrap();
+        }
+        merge.join().unwrap().unwrap();
+    });
+    docs.wait_indexed(true).unwrap();
+    let stats = docs.stats();
+    assert_eq!((stats.segments, stats.settled_rows), (1, stats.indexed_rows), "{stats:?}");
+    let survivors = |docs: &Collection| {
+        assert_eq!(docs.count().unwrap(), (ROWS - gone.len()) as u64);
+        for (row, vector) in vectors.chunks(DIM).enumerate() {
+            let name = format!("row_{row}");
+            let record = docs.get(name.as_str()).unwrap();
+            assert_eq!(record.is_some(), row % 5 != 0, "{name}");
+            let hits = docs.search(vector, &SearchOptions::new(1)).unwrap();
+            assert_eq!(hits[0].id.to_string() == name, row % 5 != 0, "{name}");
+        }
+    };
+    survivors(&docs);
+    db.close().unwrap();
+    let (db, docs) = open(&path);
+    survivors(&docs);
+    assert!(db.check(true).unwrap().problems.is_empty());
+    db.close().unwrap();
+}
+
+#[test]
+fn a_close_in_the_middle_of_a_merge_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let vectors = points(ROWS, 4);
+    for round in 0..3u64 {
+        let (db, docs) = open(&path);
+        let half = ROWS / 2;
+        for part in 0..2 {
+            fill(&docs, &vectors[part * half * DIM..(part + 1) * half * DIM], part * half);
+            docs.wait_indexed(false).unwrap();
+        }
+        std::thread::scope(|scope| {
+            // Ends with an error or not, as the close finds it.
+            scope.spawn(|| docs.wait_indexed(true));
+            std::thread::sleep(std::time::Duration::from_millis(40 * round));
+            db.close().unwrap();
+        });
+        let (db, docs) = open(&path);
+        assert_eq!(docs.count().unwrap(), ROWS as u64);
+        assert!(db.check(true).unwrap().problems.is_empty());
+        let hits = docs.search(&vectors[..DIM], &SearchOptions::new(1)).unwrap();
+        assert_eq!(hits[0].id.to_string(), "row_0");
+        db.close().unwrap();
+    }
+}

@@ -88,17 +88,17 @@ class AsyncDatabase(_Runner):
         """See `Database.flush`."""
         await self._run(self.sync.flush)
 
-    async def compact(self) -> None:
+    async def compact(self, progress: bool = False) -> None:
         """See `Database.compact`."""
-        await self._run(self.sync.compact)
+        await self._run(self.sync.compact, progress)
 
     async def check(self, deep: bool = False) -> CheckReport:
         """See `Database.check`."""
         return await self._run(self.sync.check, deep)
 
-    async def backup(self, destination: _PathLike) -> BackupReport:
+    async def backup(self, destination: _PathLike, progress: bool = False) -> BackupReport:
         """See `Database.backup`."""
-        return await self._run(self.sync.backup, destination)
+        return await self._run(self.sync.backup, destination, progress)
 
     async def stats(self) -> Stats:
         """See `Database.stats`."""
@@ -363,9 +363,9 @@ class AsyncCollection(_Runner):
         """See `Collection.flush`."""
         await self._run(self.sync.flush)
 
-    async def compact(self) -> None:
+    async def compact(self, progress: bool = False) -> None:
         """See `Collection.compact`."""
-        await self._run(self.sync.compact)
+        await self._run(self.sync.compact, progress)
 
     async def wait_indexed(self, progress: bool = False, settled: bool = False) -> None:
         """See `Collection.wait_indexed`."""

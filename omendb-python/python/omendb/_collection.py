@@ -91,6 +91,16 @@ class Collection:
     analyzer: str
     """How texts become terms: see `Database.create_collection`."""
 
+    @property
+    def quantization(self) -> str:
+        """How graphs hold vectors: `auto`, `none`, `sq8` or `rabitq`."""
+        return self._native.tuning[0]
+
+    @property
+    def profile(self) -> str:
+        """`default`, or `compact` for less memory."""
+        return self._native.tuning[1]
+
     def __init__(self, native: _native.Collection) -> None:
         self._native = native
         self.name = native.name
@@ -508,13 +518,22 @@ class Collection:
         """
         self._native.flush()
 
-    def compact(self) -> None:
+    def compact(self, progress: bool = False) -> None:
         """Rewrites segments without what was deleted or replaced, and frees its space.
+
+        Args:
+            progress: show on standard error that it goes on (with tqdm if it is installed).
 
         >>> import omendb
         >>> omendb.open(":memory:").create_collection("docs", dim=2).compact()
         """
-        self._native.compact()
+        if not progress:
+            self._native.compact()
+            return
+        from ._progress import working
+
+        with working(f"compacting {self.name}"):
+            self._native.compact()
 
     def wait_indexed(self, progress: bool = False, settled: bool = False) -> None:
         """Flushes, and waits until every large segment has its graph. Ctrl-C ends the wait, not the work.

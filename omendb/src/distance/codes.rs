@@ -14,16 +14,16 @@ pub fn has_vnni() -> bool {
     false
 }
 
-/// Asks for the cache lines of `bytes` ahead of their use; at most `lines` of them.
+/// Asks for the cache lines of the first `most` of `bytes` ahead of their use.
 #[inline(always)]
-pub fn prefetch(bytes: &[u8], lines: usize) {
+pub fn prefetch(bytes: &[u8], most: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(64).take(lines) {
+    for at in (0..bytes.len().min(most)).step_by(64) {
         // SAFETY: a prefetch of any address has no effect but on the caches.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(bytes.as_ptr().add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, lines);
+    let _ = (bytes, most);
 }
 
 /// Runs `f`, compiled for AVX2 where it is inlined. The caller has checked that the processor has it.

@@ -2,15 +2,13 @@
 //!
 //! A neighbour's code holds the signs of its difference from the node it hangs on. A block of 32 codes stores, for
 //! every four dimensions, 16 bytes: byte `b` has the four signs of neighbour `b` in its low and of `b + 16` in its high
-//! half. Two half-precision factors a neighbour (`add`, divided by [`ADD_SCALE`], and `slope`) turn the product of the
-//! query with the signs into an estimate of the squared distance: `base + add - slope * product`.
-
-use half::f16;
+//! half. Two factors a neighbour, `add` and `slope`, turn the product of the query with the signs into an estimate of the
+//! squared distance: `base + add - slope * product`. They are bytes on scales of their node's ([`Factors`]).
 
 /// Neighbours of a block.
 pub const BLOCK: usize = 32;
-/// What the `add` factor is divided by to fit half precision.
-pub const ADD_SCALE: f32 = 1024.0;
+/// Bytes of a node's scales: where `add` begins, a step of `add`, a step of `slope`, and 4 bytes of zeros.
+pub const SCALE_BYTES: usize = 16;
 
 /// Bytes of one block's codes.
 pub fn block_bytes(width: usize) -> usize {
@@ -33,49 +31,143 @@ impl SignTables {
         let largest = query.chunks_exact(4).map(reach).fold(0f32, f32::max);
         let scale = if largest > 0.0 { 255.0 / (2.0 * largest) } else { 0.0 };
         self.step = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        self.bias = 0.0;
-        for four in query.chunks_exact(4) {
-            let sum = reach(four);
-            self.bias += sum;
-            let mut table = [0f32; 16];
-            table[0] = sum - (four[0] + four[1] + four[2] + four[3]);
-            for bit in 0..4 {
-                for pattern in 0..1 << bit {
-                    table[pattern + (1 << bit)] = table[pattern] + 2.0 * four[bit];
-                }
-            }
-            self.tables.extend(table.iter().map(|value| (value * scale + 0.5) as u8));
+        self.bias = query.chunks_exact(4).map(reach).sum();
+        self.tables.resize(query.len() * 4, 0);
+        #[cfg(target_arch = "x86_64")]
+        super::codes::with_avx2(|| fill_tables(query, scale, &mut self.tables));
+        #[cfg(not(target_arch = "x86_64"))]
+        fill_tables(query, scale, &mut self.tables);
+    }
+}
+
+#[inline(always)]
+fn fill_tables(query: &[f32], scale: f32, tables: &mut [u8]) {
+    /// Added to a number below 2^22, it leaves the number, rounded, in the low bits.
+    const ROUND: f32 = (1 << 23) as f32;
+    for (four, table) in query.as_chunks::<4>().0.iter().zip(tables.as_chunks_mut::<16>().0) {
+        // Every pattern's product, raised so that the least is 0.
+        let [a, b, c, d] = four.map(|value| 2.0 * scale * value);
+        let least = [a, b, c, d].iter().map(|value| value.min(0.0)).sum::<f32>();
+        for (pattern, out) in table.iter_mut().enumerate() {
+            let pick = |bit: usize, value: f32| if pattern >> bit & 1 == 1 { value } else { 0.0 };
+            let product = (pick(0, a) + pick(1, b)) + (pick(2, c) + pick(3, d)) - least;
+            *out = (product.min(255.0) + ROUND).to_bits() as u8;
         }
     }
 }
 
-/// One block of neighbours: codes, then the two factors as little-endian half-precision numbers.
+/// One block of neighbours: codes and factors.
 #[derive(Clone, Copy)]
 pub struct SignBlock<'a> {
     /// [`block_bytes`] bytes.
     pub codes: &'a [u8],
-    /// 64 bytes.
+    /// A byte a neighbour.
     pub add: &'a [u8],
-    /// 64 bytes.
+    /// A byte a neighbour.
     pub slope: &'a [u8],
+    /// [`SCALE_BYTES`] bytes.
+    pub scales: &'a [u8],
+}
+
+/// The scales of a node's factors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factors {
+    /// What an `add` of 0 stands for.
+    pub add_from: f32,
+    /// What one step of `add` adds.
+    pub add_step: f32,
+    /// What one step of `slope` adds.
+    pub slope_step: f32,
+}
+
+impl Factors {
+    /// Scales that hold all of these pairs of `add` and `slope`.
+    pub fn of(pairs: &[(f32, f32)]) -> Self {
+        let least = pairs.iter().map(|pair| pair.0).fold(f32::INFINITY, f32::min);
+        let most = pairs.iter().map(|pair| pair.0).fold(f32::NEG_INFINITY, f32::max);
+        let steepest = pairs.iter().map(|pair| pair.1).fold(0f32, f32::max);
+        let add_from = if least.is_finite() { least } else { 0.0 };
+        Factors { add_from, add_step: ((most - add_from) / 255.0).max(0.0), slope_step: steepest / 255.0 }
+    }
+
+    /// The bytes of one pair.
+    pub fn bytes(&self, (add, slope): (f32, f32)) -> (u8, u8) {
+        let byte = |value: f32, step: f32| if step > 0.0 { (value / step + 0.5) as u8 } else { 0 };
+        (byte(add - self.add_from, self.add_step), byte(slope, self.slope_step))
+    }
+
+    /// The bytes of the scales.
+    pub fn encode(&self) -> [u8; SCALE_BYTES] {
+        let mut out = [0; SCALE_BYTES];
+        for (bytes, value) in out.as_chunks_mut::<4>().0.iter_mut().zip([self.add_from, self.add_step, self.slope_step])
+        {
+            *bytes = value.to_le_bytes();
+        }
+        out
+    }
+
+    /// The scales in `bytes`, which [`encode`](Self::encode) wrote.
+    #[inline]
+    pub fn decode(bytes: &[u8]) -> Self {
+        let at = |i: usize| f32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        Factors { add_from: at(0), add_step: at(4), slope_step: at(8) }
+    }
+}
+
+/// Writes the signs of 32 neighbours (`signs[neighbour * words + word]`) as the codes of a block.
+pub fn pack_signs(signs: &[u64], words: usize, codes: &mut [u8]) {
+    const LOW: u64 = 0x0F0F_0F0F_0F0F_0F0F;
+    for word in 0..words {
+        // Each pair of words gives the even and the odd tables' byte of one neighbour and the one sixteen further.
+        let mut rows = [[0u64; 16]; 2];
+        for neighbour in 0..16 {
+            let (a, b) = (signs[neighbour * words + word], signs[(neighbour + 16) * words + word]);
+            rows[0][neighbour] = a & LOW | (b & LOW) << 4;
+            rows[1][neighbour] = a >> 4 & LOW | b & !LOW;
+        }
+        for (odd, rows) in rows.iter_mut().enumerate() {
+            for half in 0..2 {
+                transpose_bytes(&mut rows[half * 8..][..8]);
+                for (byte, row) in rows[half * 8..][..8].iter().enumerate() {
+                    let at = (word * 16 + byte * 2 + odd) * 16 + half * 8;
+                    codes[at..at + 8].copy_from_slice(&row.to_le_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// Transposes eight rows of eight bytes.
+#[inline]
+fn transpose_bytes(rows: &mut [u64]) {
+    for (distance, mask) in [(4, 0x0000_0000_FFFF_FFFF), (2, 0x0000_FFFF_0000_FFFF), (1, 0x00FF_00FF_00FF_00FFu64)] {
+        for row in (0..8).filter(|row| row & distance == 0) {
+            let (a, b) = (rows[row], rows[row + distance]);
+            let bits = distance as u32 * 8;
+            rows[row] = a & mask | (b & mask) << bits;
+            rows[row + distance] = a >> bits & mask | b & !mask;
+        }
+    }
 }
 
 /// Estimates the squared distances of a block; bit `i` of the answer says that `out[i] < threshold`.
 ///
 /// `base` is the squared distance of the query to the node that the block hangs on.
 pub fn estimate(tables: &SignTables, block: SignBlock<'_>, base: f32, threshold: f32, out: &mut [f32; BLOCK]) -> u32 {
-    assert!(block.codes.len() >= tables.tables.len() && block.add.len() >= 64 && block.slope.len() >= 64);
+    assert!(block.codes.len() >= tables.tables.len() && block.add.len() >= BLOCK && block.slope.len() >= BLOCK);
+    let factors = Factors::decode(block.scales);
     #[cfg(target_arch = "x86_64")]
     if super::codes::has_vnni() {
         // SAFETY: the features were detected on this processor, and the lengths were checked above.
-        return unsafe { x86::estimate_avx512(tables, block, base, threshold, out) };
+        return unsafe { x86::estimate_avx512(tables, block, factors, base, threshold, out) };
     }
-    estimate_portable(tables, block, base, threshold, out)
+    estimate_portable(tables, block, factors, base, threshold, out)
 }
 
 fn estimate_portable(
     tables: &SignTables,
     block: SignBlock<'_>,
+    factors: Factors,
     base: f32,
     threshold: f32,
     out: &mut [f32; BLOCK],
@@ -87,11 +179,11 @@ fn estimate_portable(
             sums[index + 16] += u16::from(table[usize::from(byte >> 4)]);
         }
     }
-    let half = |bytes: &[u8], index: usize| f16::from_le_bytes([bytes[index * 2], bytes[index * 2 + 1]]).to_f32();
     let mut below = 0;
     for (index, &sum) in sums.iter().enumerate() {
         let product = f32::from(sum) * tables.step - tables.bias;
-        out[index] = half(block.add, index) * ADD_SCALE + base - half(block.slope, index) * product;
+        let add = f32::from(block.add[index]) * factors.add_step + (base + factors.add_from);
+        out[index] = add - f32::from(block.slope[index]) * factors.slope_step * product;
         below |= u32::from(out[index] < threshold) << index;
     }
     below
@@ -136,7 +228,7 @@ fn sign_parts_portable(node: &[u8], neighbour: &[u8], signs: &mut [u64]) -> Sign
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{ADD_SCALE, BLOCK, SignBlock, SignParts, SignTables};
+    use super::{BLOCK, Factors, SignBlock, SignParts, SignTables};
     use std::arch::x86_64::*;
 
     /// Sums the four 128-bit lanes of 16-bit counters.
@@ -152,6 +244,7 @@ mod x86 {
     pub unsafe fn estimate_avx512(
         tables: &SignTables,
         block: SignBlock<'_>,
+        factors: Factors,
         base: f32,
         threshold: f32,
         out: &mut [f32; BLOCK],
@@ -176,19 +269,22 @@ mod x86 {
         let mut below = 0u32;
         let step = _mm512_set1_ps(tables.step);
         let bias = _mm512_set1_ps(-tables.bias);
+        let from = _mm512_set1_ps(base + factors.add_from);
+        let add_step = _mm512_set1_ps(factors.add_step);
+        let slope_step = _mm512_set1_ps(factors.slope_step);
         for (part, (even, odd)) in [(fold(low), fold(low_odd)), (fold(high), fold(high_odd))].into_iter().enumerate() {
             let sums = _mm256_set_m128i(_mm_unpackhi_epi16(even, odd), _mm_unpacklo_epi16(even, odd));
             let sums = _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums));
-            // SAFETY: both factor arrays are 64 bytes long, and part is 0 or 1.
+            // SAFETY: both factor arrays are 32 bytes long, and part is 0 or 1.
             let (add, slope) = unsafe {
                 (
-                    _mm256_loadu_si256(block.add.as_ptr().add(part * 32).cast()),
-                    _mm256_loadu_si256(block.slope.as_ptr().add(part * 32).cast()),
+                    _mm_loadu_si128(block.add.as_ptr().add(part * 16).cast()),
+                    _mm_loadu_si128(block.slope.as_ptr().add(part * 16).cast()),
                 )
             };
-            let product = _mm512_fmadd_ps(sums, step, bias);
-            let add = _mm512_fmadd_ps(_mm512_cvtph_ps(add), _mm512_set1_ps(ADD_SCALE), _mm512_set1_ps(base));
-            let estimate = _mm512_fnmadd_ps(_mm512_cvtph_ps(slope), product, add);
+            let product = _mm512_mul_ps(_mm512_fmadd_ps(sums, step, bias), slope_step);
+            let add = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(add)), add_step, from);
+            let estimate = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(slope)), product, add);
             // SAFETY: `out` holds 32 values.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(part * 16), estimate) };
             let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(estimate, _mm512_set1_ps(threshold));
@@ -243,13 +339,17 @@ mod tests {
             let mut tables = SignTables::default();
             tables.fill(&query);
             let codes: Vec<u8> = (0..block_bytes(width)).map(|_| byte()).collect();
-            let add: Vec<u8> = (0..32).flat_map(|_| f16::from_f32(f32::from(byte())).to_le_bytes()).collect();
-            let slope: Vec<u8> = (0..32).flat_map(|_| f16::from_f32(f32::from(byte()) / 9.0).to_le_bytes()).collect();
-            let block = SignBlock { codes: &codes, add: &add, slope: &slope };
+            let pairs: Vec<(f32, f32)> =
+                (0..32).map(|_| (f32::from(byte()) * 1024.0, f32::from(byte()) / 9.0)).collect();
+            let factors = Factors::of(&pairs);
+            let (add, slope): (Vec<u8>, Vec<u8>) = pairs.iter().map(|pair| factors.bytes(*pair)).unzip();
+            let scales = factors.encode();
+            assert_eq!(Factors::decode(&scales), factors);
+            let block = SignBlock { codes: &codes, add: &add, slope: &slope, scales: &scales };
             let (mut fast, mut slow) = ([0f32; BLOCK], [0f32; BLOCK]);
             let threshold = 9000.0;
             let a = estimate(&tables, block, 1000.0, threshold, &mut fast);
-            let b = estimate_portable(&tables, block, 1000.0, threshold, &mut slow);
+            let b = estimate_portable(&tables, block, factors, 1000.0, threshold, &mut slow);
             assert_eq!(a, b);
             assert!(fast.iter().zip(&slow).all(|(x, y)| (x - y).abs() <= 1e-4 * y.abs().max(100.0)));
             // The tables' products are the true ones but for rounding.
@@ -259,9 +359,19 @@ mod tests {
                     if byte >> (dim % 4 + neighbour / 16 * 4) & 1 == 1 { 1.0 } else { -1.0f32 }
                 };
                 let exact: f32 = query.iter().enumerate().map(|(dim, value)| value * sign(dim)).sum();
-                let half = |b: &[u8]| f16::from_le_bytes([b[neighbour * 2], b[neighbour * 2 + 1]]).to_f32();
-                let product = (half(&add) * ADD_SCALE + 1000.0 - fast[neighbour]) / half(&slope).max(1e-9);
-                assert!(half(&slope) == 0.0 || (product - exact).abs() < width as f32, "{product} {exact}");
+                let (add, slope) = pairs[neighbour];
+                let error = (fast[neighbour] - (1000.0 + add - slope * exact)).abs();
+                let rounded = factors.add_step + factors.slope_step * exact.abs();
+                assert!(error <= slope * width as f32 + rounded, "{error} {add} {slope} {exact}");
+            }
+            // Packed words say the same as their bits.
+            let words = width / 64;
+            let signs: Vec<u64> = (0..32 * words).map(|_| (0..8).fold(0, |w, _| w << 8 | u64::from(byte()))).collect();
+            let mut packed = vec![0u8; block_bytes(width)];
+            pack_signs(&signs, words, &mut packed);
+            for (neighbour, dim) in (0..32).flat_map(|n| (0..width).map(move |d| (n, d))) {
+                let bit = packed[dim / 4 * 16 + neighbour % 16] >> (dim % 4 + neighbour / 16 * 4) & 1;
+                assert_eq!(u64::from(bit), signs[neighbour * words + dim / 64] >> (dim % 64) & 1);
             }
             let (a, b): (Vec<u8>, Vec<u8>) = (0..width).map(|_| (byte(), byte())).unzip();
             let (mut one, mut two) = (vec![0u64; width / 64], vec![0u64; width / 64]);

@@ -112,7 +112,7 @@ impl ScalarQuantizer {
 
     /// Bytes of a rotated row's code.
     pub fn rotated_width(dim: usize) -> usize {
-        dim.next_power_of_two().max(64)
+        dim.next_multiple_of(64)
     }
 
     /// Bytes of a code.
@@ -221,8 +221,10 @@ pub fn round_codes(placed: &[f32], code: &mut [u8]) {
 
 #[inline]
 fn quantize(value: f32) -> u8 {
+    /// Added to a number below 2^22, it leaves the number, rounded, in the low bits.
+    const ROUND: f32 = (1 << 23) as f32;
     // The clamp keeps the signed value within +-127; NaN becomes 0, which is as good as any.
-    (value.clamp(-127.0, 127.0) + 128.5) as u8
+    (value.clamp(-127.0, 127.0) + (128.0 + ROUND)).to_bits() as u8
 }
 
 fn norm(values: &[f32]) -> f64 {

@@ -12,6 +12,7 @@ use crate::query::explain::Trace;
 use crate::query::mmr;
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
+use crate::schema::Quantization;
 use crate::segment::RowSource;
 use crate::segment::reader::Segment;
 use crate::version::{Part, Version};
@@ -166,6 +167,8 @@ impl<'a> Search<'a> {
             Some("the records are in memory")
         } else if self.options.ef.is_none() && self.options.recall >= 1.0 {
             Some("the recall asked for is 1")
+        } else if self.collection.schema.codes() == Quantization::None {
+            Some("the collection has no graphs: its quantization is none")
         } else if wanted > MAX_GRAPH_K {
             Some("more than 1,000 candidates are wanted")
         } else if wanted as u64 * 8 > rows {

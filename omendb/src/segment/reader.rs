@@ -273,7 +273,7 @@ impl Segment {
 
     /// Asks for the bytes that say where a row's id lies, ahead of their use.
     pub(crate) fn prefetch_id_ends(&self, row: u32) {
-        crate::distance::codes::prefetch(self.id_ends(row), 1);
+        crate::distance::codes::prefetch(self.id_ends(row), 64);
     }
 
     /// Whether building a graph has been given up.
@@ -337,7 +337,7 @@ impl RowSource for Segment {
         let start = u32_at(self.id_ends(row), 0).filter(|_| row > 0).unwrap_or(0);
         let at = self.footer.section(SectionKind::Ids).offset as usize + start as usize;
         if let Some(id) = self.bytes.get(at..at + 1) {
-            crate::distance::codes::prefetch(id, 1);
+            crate::distance::codes::prefetch(id, 64);
         }
     }
 

@@ -6,9 +6,11 @@ use crate::error::{Error, Result};
 use crate::index::derived::{GRAPH, Owner};
 use crate::index::file::{self, Stage};
 use crate::index::graph::{BuildParams, Rows, build};
+use crate::schema::{MAX_RABITQ_DIM, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::{Graph, Segment};
-use crate::version::Version;
+use crate::version::{Part, SegmentView, Version};
+use crate::write::install::Edit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +18,37 @@ use std::sync::atomic::Ordering;
 pub(crate) const MIN_ROWS: u32 = 2_000;
 /// Settling is worth the time from here on.
 const MIN_SETTLED_ROWS: u32 = 10_000;
+
+/// How the graphs of a collection are built.
+fn params(schema: &Schema, stage: Stage) -> BuildParams {
+    let params = match stage {
+        Stage::First => BuildParams::first(),
+        Stage::Settled => BuildParams::settled(),
+    };
+    let inline_max_dim = match schema.codes() {
+        Quantization::Sq8 => 0,
+        Quantization::RaBitQ => MAX_RABITQ_DIM,
+        Quantization::Auto | Quantization::None => params.inline_max_dim,
+    };
+    BuildParams { inline_max_dim, ..params }
+}
+
+/// Segments within this factor of each other are alike in size.
+const ALIKE: u64 = 8;
+
+/// The most segments with graphs that are alike in size, smaller ones first.
+fn alike(version: &Version) -> Vec<u32> {
+    let with_graph = version.segments.iter().filter(|v| v.segment.graph().is_some());
+    let mut by_rows: Vec<(u64, u32)> =
+        with_graph.map(|v| (u64::from(v.segment.rows()) - v.dead.len(), v.segment.id_number())).collect();
+    by_rows.sort_unstable();
+    let from = |least: usize| {
+        let most = by_rows[least].0.max(1) * ALIKE;
+        by_rows[least..].iter().take_while(move |(rows, _)| *rows <= most).map(|(_, id)| *id)
+    };
+    let best = (0..by_rows.len()).max_by_key(|&least| (from(least).count(), std::cmp::Reverse(least)));
+    best.map(|least| from(least).collect()).unwrap_or_default()
+}
 
 impl Engine {
     /// Does the most useful piece of indexing; true if there was one. Graphs come first, then text indexes, then better
@@ -40,6 +73,9 @@ impl Engine {
             return Ok(false);
         }
         for collection in self.all_collections() {
+            if self.merge_alike(&collection)? {
+                return Ok(true);
+            }
             let version = collection.version.load_full();
             for view in &version.segments {
                 if self.wants_graph(&view.segment, &collection, Stage::Settled) {
@@ -55,17 +91,19 @@ impl Engine {
         let has = segment.graph();
         let least = if stage == Stage::First { MIN_ROWS } else { MIN_SETTLED_ROWS };
         segment.rows() >= least
+            && collection.schema.codes() != Quantization::None
             && !segment.unindexable()
             && has.as_ref().is_none_or(|g| g.stage < stage)
-            && (has.is_some() || self.graph_fits(segment, collection))
+            && (has.is_some() || self.graph_fits(u64::from(segment.rows()), collection))
     }
 
-    /// Whether another graph fits the memory budget.
-    fn graph_fits(&self, segment: &Segment, collection: &CollectionState) -> bool {
+    /// Whether another graph fits the memory budget; building one takes about twice as much besides.
+    fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
         let width = collection.schema.dim.next_multiple_of(64) as u64;
-        let inline = if width <= BuildParams::first().inline_max_dim as u64 { 32 * width / 8 } else { 0 };
-        let bytes = u64::from(segment.rows()) * (width + inline + 160);
-        self.graph_memory() + self.memtable_bytes() + self.id_memory() + bytes <= self.memory_budget / 4 * 3
+        let inline =
+            if width <= params(&collection.schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
+        let bytes = rows * (width + inline + 192);
+        self.graph_memory() + self.memtable_bytes() + self.id_memory() + 3 * bytes <= self.memory_budget / 4 * 3
     }
 
     pub(crate) fn graph_memory(&self) -> u64 {
@@ -81,7 +119,7 @@ impl Engine {
             let without = version.segments.iter().filter(|v| v.segment.graph().is_none() && !v.segment.unindexable());
             without.map(|v| v.segment.id_number()).collect()
         };
-        if unindexed(&collection.version.load()).len() < 2 {
+        if collection.schema.codes() == Quantization::None || unindexed(&collection.version.load()).len() < 2 {
             return Ok(false);
         }
         let version = collection.version.load_full();
@@ -94,10 +132,56 @@ impl Engine {
         let _turn = self.maintenance.lock();
         let version = Version::clone(&collection.version.load());
         let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
-        if group.len() < 2 {
+        let rows = group.iter().filter_map(|id| version.segment(*id)).map(|v| u64::from(v.segment.rows())).sum();
+        // Without a graph in the end, merging is worth it only for segments of like size.
+        if group.len() < 2 || !self.graph_fits(rows, collection) {
             return Ok(false);
         }
         self.compact_segments(collection, &version, &group)?;
+        Ok(true)
+    }
+
+    /// Makes one segment with one careful graph of several that are alike in size. They serve until it takes their
+    /// place, and stay where that fails.
+    fn merge_alike(&self, collection: &Arc<CollectionState>) -> Result<bool> {
+        let version = collection.version.load_full();
+        let inputs = self.within_segment_limit(&version, alike(&version), collection.schema.stride() as u64);
+        let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
+        let rows = version.segments.iter().filter(chosen).map(|v| u64::from(v.segment.rows())).sum();
+        if inputs.len() < 2 || !self.graph_fits(rows, collection) {
+            return Ok(false);
+        }
+        let seq = version.segments.iter().filter(chosen).map(|v| v.segment.entry.seq).max().unwrap_or(0);
+        let parts: Vec<Part<'_>> = version.parts().filter(|p| inputs.contains(&p.source)).collect();
+        let start = std::time::Instant::now();
+        let output = match self.write_output(collection, &parts, seq) {
+            Ok(output) => output,
+            Err(e) => {
+                // Each of them goes on alone.
+                tracing::warn!(error = %e, "segments could not be merged");
+                self.note_damage(&e);
+                return Ok(false);
+            }
+        };
+        let segment = output.as_ref().map(|output| Arc::clone(&output.segment));
+        let edits = [Edit { collection: Arc::clone(collection), inputs: inputs.clone(), output }];
+        if let Some(segment) = segment {
+            self.index_segment(collection, &segment, Stage::Settled).inspect_err(|_| self.discard(&edits))?;
+            if segment.graph().is_none() {
+                self.discard(&edits);
+                return Ok(false);
+            }
+        }
+        let _turn = self.maintenance.lock();
+        // A compaction may have taken them meanwhile.
+        let now = collection.version.load();
+        if inputs.iter().any(|id| now.segment(*id).is_none()) || collection.dropped.load(Ordering::Acquire) {
+            self.discard(&edits);
+            return Ok(true);
+        }
+        self.install(&mut self.state.lock(), &edits, None).inspect_err(|_| self.discard(&edits))?;
+        self.metrics.compaction.record(start.elapsed());
+        tracing::info!(collection = %collection.name, segments = inputs.len(), rows, "merged with one graph");
         Ok(true)
     }
 
@@ -144,10 +228,7 @@ impl Engine {
             }
         };
         let threads = self.indexing_threads();
-        let params = match stage {
-            Stage::First => BuildParams::first(),
-            Stage::Settled => BuildParams::settled(),
-        };
+        let params = params(&collection.schema, stage);
         let rows = Rows::new(vectors, segment.rows() as usize, &collection.schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
         let graph = match build(rows, &BuildParams { threads, ..params }, &progress, &self.cancel) {

@@ -15,6 +15,8 @@ const SLACKS: [f32; 14] = [0.8, 0.9, 0.95, 1.0, 1.03, 1.06, 1.1, 1.14, 1.18, 1.2
 const BEAMS: [f32; 14] = [10.0, 14.0, 20.0, 28.0, 40.0, 56.0, 80.0, 112.0, 160.0, 224.0, 320.0, 448.0, 640.0, 1024.0];
 /// Most rows that are used as queries: multiples of a tile.
 const MAX_QUERIES: usize = 512;
+/// The level of the walks that show where the neighbours lie; any would do, a higher one leaves fewer rows to look at.
+const THOROUGH: f32 = 1.2;
 /// Neighbours that recall is judged on.
 const K: usize = 10;
 /// Recall beyond which larger beams are not measured.
@@ -64,6 +66,28 @@ impl GraphIndex {
         Ok(())
     }
 
+    /// Between codes, a little more than the distance within which each pick has ten neighbours: those a walk finds.
+    fn reach(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<u32>> {
+        let parts = task.map(picks.len().div_ceil(TILE), |part| {
+            let (mut scratch, mut out, mut values) = (Scratch::default(), Vec::new(), Vec::new());
+            let (mut code, mut reach) = (vec![0; self.width], Vec::new());
+            for &pick in picks.iter().skip(part * TILE).take(TILE) {
+                scratch.blind_to = Some(pick);
+                let own = rows.row(self.order()[pick as usize] as usize);
+                self.search(rows, own, K, self.effort_of(THOROUGH, K), None, &mut scratch, &mut out)?;
+                let mut farthest = if out.len() < K { u32::MAX } else { 0 };
+                for &(row, _) in &out {
+                    self.quantizer.encode(rows.row(row as usize), &mut values, &mut code);
+                    farthest = farthest.max(codes::squared_l2(self.code(pick), &code));
+                }
+                // Rounding to codes may put a nearer row a little farther away.
+                reach.push(farthest.saturating_add(farthest / 16));
+            }
+            Ok(reach)
+        })?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
     /// The exact distance of each pick's tenth neighbour.
     fn exact_answers(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<f32>> {
         const PART: usize = 1 << 16;
@@ -78,6 +102,8 @@ impl GraphIndex {
             })
             .collect();
         let bits = KeyBits::new(self.width, 256);
+        let reach = self.reach(rows, picks, task)?;
+        let near = |key: u32, pick: usize| key != NO_KEY && bits.distance(key) <= reach[pick];
         let found = task.map(self.count.div_ceil(PART), |part| {
             let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); picks.len()];
             let (mut signed, mut terms, mut best) = (Vec::new(), Vec::new(), Vec::new());
@@ -91,15 +117,15 @@ impl GraphIndex {
                 }
                 let block = RowBlock { signed: &signed, terms: &terms };
                 for (number, tile) in tiles.iter().enumerate() {
+                    // Few blocks hold a row that is near enough to any of the tile.
+                    gemm::nearest_rows(tile, block, bits, 1, &mut best);
+                    if !best.iter().zip(number * TILE..).any(|(&key, pick)| near(key, pick)) {
+                        continue;
+                    }
                     gemm::nearest_rows(tile, block, bits, KEPT, &mut best);
-                    for lane in 0..TILE.min(picks.len() - number * TILE) {
-                        let nearest = (0..KEPT).map(|rank| best[rank * TILE + lane]).take_while(|&key| key != NO_KEY);
-                        let list = &mut found[number * TILE + lane];
-                        list.extend(nearest.map(|key| (bits.distance(key), (first + bits.index(key)) as u32)));
-                        if list.len() > 64 * KEPT {
-                            list.select_nth_unstable(4 * KEPT);
-                            list.truncate(4 * KEPT);
-                        }
+                    for (lane, pick) in (number * TILE..picks.len()).take(TILE).enumerate() {
+                        let keys = (0..KEPT).map(|rank| best[rank * TILE + lane]).take_while(|&key| near(key, pick));
+                        found[pick].extend(keys.map(|key| (bits.distance(key), (first + bits.index(key)) as u32)));
                     }
                 }
             }

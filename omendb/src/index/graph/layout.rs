@@ -5,19 +5,22 @@
 //! | section | bytes |
 //! |---|---|
 //! | nodes | one block of `node_stride` bytes a node, see below |
-//! | codes | one biased 8-bit code of `width` bytes a node |
+//! | codes | one biased 8-bit code of `width` bytes a node; empty where nodes hold them |
 //! | order | u32 a node: the row that the node stands for |
 //! | entries | u32 each: nodes that searches may start from |
 //! | centre | f32 a dimension: what codes are centred on |
 //! | calibration | pairs of f32: slack (beam, for dot products), recall@10 measured with it, ascending |
 //!
-//! A node block: `degree` neighbour numbers (u32, unused: 2^32 - 1); with inline codes also `degree` half-precision
-//! `add` and `slope` factors and the sign codes of each 32 neighbours (see `distance::fastscan`).
+//! A node block without inline codes: `degree` neighbour numbers (u32, unused: 2^32 - 1). With them, so that one hop
+//! reads one stretch of memory: the node's own code, `degree` bytes of `add` and of `slope` factors, their three scales
+//! (f32) and 4 bytes of zeros, the neighbours' numbers in 3 bytes each, or in 4 where there are 2^24 - 1 rows or more
+//! (unused: all bits set), zeros up to a multiple of 16, and the sign codes of each 32 neighbours (see
+//! `distance::fastscan`).
 
 use super::exact::Kind;
 use super::prune::NO_NEIGHBOUR;
 use crate::distance::codes;
-use crate::distance::fastscan::{self, BLOCK};
+use crate::distance::fastscan::{self, BLOCK, SignBlock};
 use crate::distance::gemm::{TILE, Tile};
 use crate::error::{Error, Result};
 use crate::quantize::ScalarQuantizer;
@@ -26,7 +29,7 @@ use memmap2::MmapMut;
 use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-const MAGIC: [u8; 8] = *b"OMGRAPH1";
+const MAGIC: [u8; 8] = *b"OMGRAPH2";
 const HEADER_BYTES: usize = 256;
 /// Room for calibration pairs.
 pub(super) const MAX_CALIBRATION: usize = 16;
@@ -54,22 +57,76 @@ struct Header {
 /// Where the sections lie.
 #[derive(Debug, Clone)]
 pub(super) struct Sections {
-    pub nodes: Range<usize>,
-    pub codes: Range<usize>,
+    nodes: Range<usize>,
+    codes: Range<usize>,
     order: Range<usize>,
     entries: Range<usize>,
     center: Range<usize>,
     calibration: Range<usize>,
-    pub node_stride: usize,
+    node_stride: usize,
+}
+
+/// Where the parts of a node's block with inline codes lie. The own code comes first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InlineBlock {
+    pub width: usize,
+    pub degree: usize,
+    /// Bytes of a neighbour's number.
+    pub id_bytes: usize,
+}
+
+impl InlineBlock {
+    fn new(count: usize, degree: usize, width: usize) -> Self {
+        InlineBlock { width, degree, id_bytes: if count < (1 << 24) - 1 { 3 } else { 4 } }
+    }
+
+    fn ids(self) -> usize {
+        self.width + 2 * self.degree + fastscan::SCALE_BYTES
+    }
+
+    /// Where the sign codes begin.
+    pub fn codes(self) -> usize {
+        (self.ids() + self.degree * self.id_bytes).next_multiple_of(16)
+    }
+
+    pub fn bytes(self) -> usize {
+        self.codes() + self.degree / BLOCK * fastscan::block_bytes(self.width)
+    }
+
+    /// The sign codes and factors of 32 neighbours.
+    #[inline]
+    pub fn signs(self, block: &[u8], part: usize) -> SignBlock<'_> {
+        let bytes = fastscan::block_bytes(self.width);
+        let (factors, scales) = (self.width + part * BLOCK, self.width + 2 * self.degree);
+        SignBlock {
+            codes: &block[self.codes() + part * bytes..][..bytes],
+            add: &block[factors..][..BLOCK],
+            slope: &block[factors + self.degree..][..BLOCK],
+            scales: &block[scales..][..fastscan::SCALE_BYTES],
+        }
+    }
+
+    /// The number of one neighbour.
+    #[inline]
+    pub fn neighbour(self, block: &[u8], place: usize) -> u32 {
+        let bytes = &block[self.ids() + place * self.id_bytes..][..self.id_bytes];
+        match *bytes {
+            [a, b, c] if a & b & c < u8::MAX => u32::from_le_bytes([a, b, c, 0]),
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
+            _ => NO_NEIGHBOUR,
+        }
+    }
+
+    pub fn write_ids(self, block: &mut [u8], list: &[u32]) {
+        for (bytes, id) in block[self.ids()..].chunks_exact_mut(self.id_bytes).zip(list) {
+            bytes.copy_from_slice(&id.to_le_bytes()[..self.id_bytes]);
+        }
+    }
 }
 
 impl Sections {
     fn new(count: usize, degree: usize, width: usize, entries: usize, center: usize, inline: bool) -> Option<Self> {
-        let node_stride = if inline {
-            (degree * 8 + degree / BLOCK * fastscan::block_bytes(width)).next_multiple_of(64)
-        } else {
-            degree * 4
-        };
+        let node_stride = if inline { InlineBlock::new(count, degree, width).bytes() } else { degree * 4 };
         let mut end = HEADER_BYTES;
         let mut section = |items: usize, size: usize| {
             let start = end;
@@ -79,7 +136,7 @@ impl Sections {
         };
         Some(Sections {
             nodes: section(count, node_stride)?,
-            codes: section(count, width)?,
+            codes: section(if inline { 0 } else { count }, width)?,
             order: section(count, 4)?,
             entries: section(entries, 4)?,
             center: section(center, 4)?,
@@ -96,7 +153,7 @@ pub struct GraphIndex {
     pub(super) count: usize,
     pub(super) degree: usize,
     pub(super) width: usize,
-    pub(super) inline: bool,
+    pub(super) inline: Option<InlineBlock>,
     pub(super) quantizer: ScalarQuantizer,
     pub(super) kind: Kind,
     /// The codes of the entry points, in tiles that one kernel call compares with a query.
@@ -110,7 +167,7 @@ pub struct GraphIndex {
 
 impl std::fmt::Debug for GraphIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = if self.inline { "inline" } else { "separate" };
+        let name = if self.inline.is_some() { "inline" } else { "separate" };
         write!(f, "GraphIndex({} rows, degree {}, {name} codes, {} bytes)", self.count, self.degree, self.bytes.len())
     }
 }
@@ -134,17 +191,16 @@ fn allocate(bytes: usize) -> Result<MmapMut> {
 pub(super) struct Assembly {
     bytes: MmapMut,
     sections: Sections,
-    inline: bool,
+    inline: Option<InlineBlock>,
 }
 
 /// The sections that a build fills.
 pub(super) struct Parts<'a> {
     pub nodes: &'a mut [u8],
+    /// Empty where blocks hold the codes.
     pub codes: &'a mut [u8],
-    /// Bytes of a node's block.
-    pub stride: usize,
-    /// Whether blocks hold the neighbours' sign codes.
-    pub inline: bool,
+    /// The parts of a block, where it holds codes.
+    pub inline: Option<InlineBlock>,
 }
 
 impl Assembly {
@@ -175,6 +231,7 @@ impl Assembly {
         bytes[sections.order.clone()].copy_from_slice(order.as_bytes());
         bytes[sections.entries.clone()].copy_from_slice(entries.as_bytes());
         bytes[sections.center.clone()].copy_from_slice(quantizer.center.as_bytes());
+        let inline = inline.then(|| InlineBlock::new(count, degree, width));
         Ok(Assembly { bytes, sections, inline })
     }
 
@@ -183,13 +240,13 @@ impl Assembly {
         Parts {
             nodes: &mut nodes[self.sections.nodes.clone()],
             codes: &mut codes[..self.sections.codes.len()],
-            stride: self.sections.node_stride,
             inline: self.inline,
         }
     }
 
     pub fn finish(self) -> Result<GraphIndex> {
-        GraphIndex::open(self.bytes)
+        // Made by this process just now: its numbers need no check.
+        GraphIndex::open(self.bytes, false)
     }
 }
 
@@ -199,7 +256,7 @@ impl GraphIndex {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut copy = allocate(bytes.len())?;
         copy[..bytes.len()].copy_from_slice(bytes);
-        Self::open(copy)
+        Self::open(copy, true)
     }
 
     /// The graph's bytes.
@@ -217,11 +274,11 @@ impl GraphIndex {
         self.count == 0
     }
 
-    fn open(bytes: MmapMut) -> Result<Self> {
+    fn open(bytes: MmapMut, check: bool) -> Result<Self> {
         let corrupt = |what: &str| Error::corrupt("graph", 0, what);
         let (header, _) = Header::read_from_prefix(&bytes).map_err(|_| corrupt("shorter than its header"))?;
         if header.magic != MAGIC {
-            return Err(Error::Unsupported("the graph's bytes do not begin with OMGRAPH1; rebuild the index".into()));
+            return Err(Error::Unsupported("the graph's bytes do not begin with OMGRAPH2; rebuild the index".into()));
         }
         let element = element_of(header.element).ok_or_else(|| corrupt("unknown element type"))?;
         let metric = metric_of(header.metric).ok_or_else(|| corrupt("unknown metric"))?;
@@ -261,7 +318,7 @@ impl GraphIndex {
             count,
             degree,
             width,
-            inline,
+            inline: inline.then(|| InlineBlock::new(count, degree, width)),
             quantizer: quantizer.clone(),
             kind: Kind::of(metric),
             entry_tiles: Vec::new(),
@@ -272,12 +329,10 @@ impl GraphIndex {
         quantizer.center = <[f32]>::ref_from_bytes(&index.bytes[index.sections.center.clone()]).unwrap_or(&[]).to_vec();
         quantizer.validate()?;
         let valid = |&id: &u32| (id as usize) < count;
-        let stride = index.sections.node_stride;
-        let lists = index.bytes[index.sections.nodes.clone()].chunks_exact(stride);
-        let neighbours_fit = lists
-            .map(|block| words(&block[..degree * 4]))
-            .all(|list| list.iter().all(|id| valid(id) || *id == NO_NEIGHBOUR));
-        if !neighbours_fit || !index.order().iter().all(valid) || !index.entries().iter().all(valid) {
+        let fits = |id: u32| valid(&id) || id == NO_NEIGHBOUR;
+        let neighbours_fit = || (0..count as u32).all(|node| index.neighbours(node).all(fits));
+        let sound = || neighbours_fit() && index.order().iter().all(valid) && index.entries().iter().all(valid);
+        if check && !sound() {
             return Err(corrupt("a node number out of range"));
         }
         let mut tiles = Vec::new();
@@ -302,9 +357,21 @@ impl GraphIndex {
 
     #[inline]
     pub(super) fn code(&self, id: u32) -> &[u8] {
+        if self.inline.is_some() {
+            return &self.node(id)[..self.width];
+        }
         &self.bytes[self.sections.codes.start + id as usize * self.width..][..self.width]
     }
 
+    /// The numbers of a node's neighbours, [`NO_NEIGHBOUR`] at unused places.
+    pub(super) fn neighbours(&self, id: u32) -> impl Iterator<Item = u32> {
+        let node = self.node(id);
+        let plain = if self.inline.is_some() { &[] } else { words(node) };
+        let inline = self.inline.into_iter().flat_map(move |at| (0..at.degree).map(move |i| at.neighbour(node, i)));
+        inline.chain(plain.iter().copied())
+    }
+
+    /// The codes of all nodes, where they are not in the nodes.
     #[inline]
     pub(super) fn codes(&self) -> &[u8] {
         &self.bytes[self.sections.codes.clone()]

@@ -74,7 +74,7 @@ impl<'a> Points<'a> {
         let mut ahead = ids.clone().skip(4);
         for (row, id) in signed.chunks_exact_mut(self.width).zip(ids) {
             if let Some(next) = ahead.next() {
-                codes::prefetch(self.code(next), 4);
+                codes::prefetch(self.code(next), 256);
             }
             row.iter_mut().zip(self.code(id)).for_each(|(out, code)| *out = code ^ 0x80);
         }

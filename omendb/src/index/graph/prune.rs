@@ -5,44 +5,41 @@ use super::parallel::{Task, pieces_mut};
 use super::points::Points;
 use crate::distance::codes;
 use crate::error::Result;
-use zerocopy::IntoBytes;
 
 /// Marks an unused place of a neighbour list.
 pub(super) const NO_NEIGHBOUR: u32 = u32::MAX;
 /// A neighbour hides the candidates that are nearer to it than 5/6 of their (squared) distance to the point.
 const ALPHA: (u64, u64) = (6, 5);
 
-/// Writes the neighbour lists, nearest first, at the start of each node's block of `stride` bytes.
+/// Fills the neighbour lists, `degree` places a node, nearest first.
 pub(super) fn prune_all(
     points: &Points<'_>,
     edges: &LeafEdges,
     degree: usize,
-    nodes: &mut [u8],
-    stride: usize,
+    lists: &mut [u32],
     task: &Task<'_>,
 ) -> Result<()> {
     // A few buckets a piece, so that scratch space is made once for many.
-    let pieces: Vec<_> = nodes.chunks_mut(4 * BUCKET * stride).collect();
-    pieces_mut(task, pieces, |piece, blocks| {
-        let (mut pruner, mut list) = (Pruner::default(), vec![NO_NEIGHBOUR; degree]);
+    let pieces: Vec<_> = lists.chunks_mut(4 * BUCKET * degree).collect();
+    pieces_mut(task, pieces, |piece, lists| {
+        let mut pruner = Pruner::default();
         let mut gathered = BucketCandidates::default();
-        for (part, blocks) in blocks.chunks_mut(BUCKET * stride).enumerate() {
+        for (part, lists) in lists.chunks_mut(BUCKET * degree).enumerate() {
             let bucket = piece * 4 + part;
             if bucket >= edges.buckets() {
                 return;
             }
             edges.gather(bucket, &mut gathered);
             let (candidates, starts) = (&mut gathered.sorted, &gathered.starts);
-            for (place, block) in blocks.chunks_exact_mut(stride).enumerate() {
+            for (place, list) in lists.chunks_exact_mut(degree).enumerate() {
                 // The codes of the next point's candidates arrive while this one is pruned.
                 if let Some(&after) = starts.get(place + 2) {
                     for &candidate in &candidates[starts[place + 1] as usize..after as usize] {
-                        codes::prefetch(points.code(candidate as u32), 4);
+                        codes::prefetch(points.code(candidate as u32), 256);
                     }
                 }
                 let own = &mut candidates[starts[place] as usize..starts[place + 1] as usize];
-                pruner.prune(points, (bucket * BUCKET + place) as u32, own, &mut list);
-                block[..degree * 4].copy_from_slice(list.as_bytes());
+                pruner.prune(points, (bucket * BUCKET + place) as u32, own, list);
             }
         }
     })

@@ -1,6 +1,5 @@
 //! Makes every node reachable from the entry points.
 
-use super::layout::words;
 use super::parallel::Task;
 use super::points::Points;
 use super::prune::NO_NEIGHBOUR;
@@ -14,30 +13,34 @@ const UNREACHED: u32 = u32::MAX;
 const TRIED: usize = 32;
 
 struct Reach<'a> {
-    nodes: &'a mut [u8],
-    stride: usize,
+    lists: &'a mut [u32],
     degree: usize,
     /// The node that each node was first reached from. Edges from a parent are never replaced.
     parent: Vec<u32>,
+    /// A bit a node that has a parent: small enough to stay in a cache while all edges are looked at.
+    reached: Vec<u64>,
     queue: Vec<u32>,
 }
 
 /// Adds edges until each node can be reached from the middle one of `entries`. An edge that some node is reached
-/// through is never
-/// dropped, so one pass is enough.
+/// through is never dropped, so one pass is enough.
 pub(super) fn connect(
     points: &Points<'_>,
-    nodes: &mut [u8],
-    stride: usize,
+    lists: &mut [u32],
     degree: usize,
     entries: &[u32],
     task: &Task<'_>,
 ) -> Result<usize> {
-    let mut reach = Reach { nodes, stride, degree, parent: vec![UNREACHED; points.count], queue: Vec::new() };
+    let mut reach = Reach {
+        lists,
+        degree,
+        parent: vec![UNREACHED; points.count],
+        reached: vec![0; points.count.div_ceil(64)],
+        queue: Vec::new(),
+    };
     // From one entry point alone: which of them a search starts from depends on its query.
     if let Some(&root) = entries.get(entries.len() / 2) {
-        reach.parent[root as usize] = ROOT;
-        reach.queue.push(root);
+        reach.take(root, ROOT);
     }
     reach.spread();
     let mut added = 0;
@@ -75,7 +78,15 @@ pub(super) fn connect(
 impl Reach<'_> {
     #[inline]
     fn list(&self, node: u32) -> &[u32] {
-        words(&self.nodes[node as usize * self.stride..][..self.degree * 4])
+        &self.lists[node as usize * self.degree..][..self.degree]
+    }
+
+    /// Notes that a node is reached.
+    #[inline]
+    fn take(&mut self, node: u32, parent: u32) {
+        self.parent[node as usize] = parent;
+        self.reached[node as usize / 64] |= 1 << (node % 64);
+        self.queue.push(node);
     }
 
     /// Visits everything reachable from the queue.
@@ -86,9 +97,8 @@ impl Reach<'_> {
                 if other == NO_NEIGHBOUR {
                     break;
                 }
-                if self.parent[other as usize] == UNREACHED {
-                    self.parent[other as usize] = node;
-                    self.queue.push(other);
+                if self.reached[other as usize / 64] >> (other % 64) & 1 == 0 {
+                    self.take(other, node);
                 }
             }
         }
@@ -112,10 +122,8 @@ impl Reach<'_> {
             .position(|&other| other == NO_NEIGHBOUR)
             .or_else(|| list.iter().rposition(|&other| self.parent[other as usize] != parent));
         let Some(place) = place else { return false };
-        let at = parent as usize * self.stride + place * 4;
-        self.nodes[at..at + 4].copy_from_slice(&node.to_le_bytes());
-        self.parent[node as usize] = parent;
-        self.queue.push(node);
+        self.lists[parent as usize * self.degree + place] = node;
+        self.take(node, parent);
         true
     }
 }

@@ -2,11 +2,11 @@
 
 use super::Rows;
 use super::exact::{self, Kind};
-use super::layout::{GraphIndex, words};
+use super::layout::{GraphIndex, InlineBlock, words};
 use super::prune::NO_NEIGHBOUR;
 use crate::distance::Prepared;
 use crate::distance::codes;
-use crate::distance::fastscan::{self, BLOCK, SignBlock, SignTables};
+use crate::distance::fastscan::{self, BLOCK, SignTables};
 use crate::distance::gemm::{self, KeyBits, RowBlock, TILE};
 use crate::error::{Error, Result};
 use crate::schema::Metric;
@@ -22,7 +22,7 @@ pub struct Effort {
     pub slack: f32,
     /// Nodes whose nearness ends the walk where there is no slack. More find more, slower.
     pub beam: usize,
-    /// Found rows that are compared exactly, beyond the `k` asked for.
+    /// Found rows that are compared exactly, beyond the `k` asked for, where their codes leave a doubt.
     pub rerank: usize,
 }
 
@@ -40,6 +40,9 @@ impl Effort {
 
 /// Rows compared exactly beyond those asked for, unless the caller says.
 const RERANK: usize = 16;
+/// Of those, the ones whose codes are within this factor of the last row asked for: rounding to codes moves squared
+/// distances by less.
+const CLOSE: f32 = 1.05;
 /// The walk judges its progress by at least this many found rows.
 const LEAST_JUDGED: usize = 10;
 
@@ -129,8 +132,8 @@ impl Nearest {
 
 /// Entry points that a walk starts from.
 const STARTS: usize = 4;
-/// Candidates whose blocks are asked for while the one before them is looked at.
-const AHEAD: usize = 1;
+/// Most bytes of a node's block that are asked for ahead; the processor follows a longer stretch by itself.
+const PREFETCHED: usize = 2048;
 
 /// Maps floats to integers of the same order.
 #[inline]
@@ -263,7 +266,7 @@ impl GraphIndex {
     /// Encodes the query for the walk.
     fn prepare(&self, query: &[u8], scratch: &mut Scratch) {
         scratch.query.resize(self.width, 0);
-        if self.inline {
+        if self.inline.is_some() {
             scratch.placed.resize(self.width, 0.0);
             self.quantizer.place_query(query, &mut scratch.values, &mut scratch.placed);
             crate::quantize::scalar::round_codes(&scratch.placed, &mut scratch.query);
@@ -273,11 +276,18 @@ impl GraphIndex {
         }
     }
 
+    /// Looks at one candidate after the other, nearest first. The next one is chosen before the last is looked at, so
+    /// that its block arrives meanwhile.
     fn walk(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
         self.start(live, scratch, stats);
         let mut restarted = false;
+        let mut chosen = None;
         loop {
-            let Some(Reverse(candidate)) = scratch.frontier.pop() else {
+            let next = self.choose(scratch);
+            let Some(id) = std::mem::replace(&mut chosen, next) else {
+                if chosen.is_some() {
+                    continue;
+                }
                 // Too few found: what the nearest entry points do not lead to, the others do.
                 if restarted || scratch.nearest.limit < f32::INFINITY {
                     return;
@@ -286,22 +296,29 @@ impl GraphIndex {
                 self.start_everywhere(live, scratch, stats);
                 continue;
             };
-            let (distance, id) = (unordered((candidate >> 32) as u32), candidate as u32);
-            if distance > scratch.nearest.limit {
-                return;
-            }
-            for &Reverse(next) in scratch.frontier.as_slice().iter().take(AHEAD) {
-                self.prefetch(next as u32);
-            }
-            if !self.inline {
-                self.compare(words(self.node(id)), live, scratch, stats);
-            } else if scratch.visit(id) {
-                self.expand_inline(id, live, scratch, stats);
-            } else {
-                continue;
+            match self.inline {
+                Some(inline) => self.expand_inline(id, inline, live, scratch, stats),
+                None => self.compare(words(self.node(id)), live, scratch, stats),
             }
             stats.hops += 1;
         }
+    }
+
+    /// Takes the nearest candidate, if it is near enough, and asks for its block.
+    #[inline]
+    fn choose(&self, scratch: &mut Scratch) -> Option<u32> {
+        while let Some(&Reverse(candidate)) = scratch.frontier.peek() {
+            let (distance, id) = (unordered((candidate >> 32) as u32), candidate as u32);
+            if distance > scratch.nearest.limit {
+                return None;
+            }
+            scratch.frontier.pop();
+            if self.inline.is_none() || scratch.visit(id) {
+                self.prefetch(id);
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// Takes a row whose code was compared into account, if it is wanted.
@@ -319,10 +336,7 @@ impl GraphIndex {
 
     #[inline]
     fn prefetch(&self, id: u32) {
-        codes::prefetch(self.node(id), 16);
-        if self.inline {
-            codes::prefetch(self.code(id), 4);
-        }
+        codes::prefetch(self.node(id), PREFETCHED);
     }
 
     /// Begins with the nearest entry points.
@@ -351,19 +365,18 @@ impl GraphIndex {
             }
         }
         for (distance, id) in starts.into_iter().filter(|start| start.0 < f32::INFINITY) {
-            if self.inline {
+            if self.inline.is_some() {
                 scratch.push(distance, id);
             } else if scratch.visit(id) {
                 self.found(distance, id, live, scratch);
                 scratch.push(distance, id);
             }
-            self.prefetch(id);
         }
     }
 
     /// Adds all entry points.
     fn start_everywhere(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
-        if self.inline {
+        if self.inline.is_some() {
             self.entries().iter().for_each(|&entry| scratch.push(f32::MAX, entry));
         } else {
             self.compare(self.entries(), live, scratch, stats);
@@ -374,41 +387,27 @@ impl GraphIndex {
     fn expand_inline(
         &self,
         id: u32,
+        inline: InlineBlock,
         live: Option<&dyn Fn(u32) -> bool>,
         scratch: &mut Scratch,
         stats: &mut SearchStats,
     ) {
-        let base = codes::squared_l2(&scratch.query, self.code(id)) as f32;
+        let node = self.node(id);
+        let base = codes::squared_l2(&scratch.query, &node[..self.width]) as f32;
         self.found(base, id, live, scratch);
-        let (list, rest) = self.node(id).split_at(self.degree * 4);
-        let list = words(list);
-        let (adds, rest) = rest.split_at(self.degree * 2);
-        let (slopes, signs) = rest.split_at(self.degree * 2);
-        let block_bytes = fastscan::block_bytes(self.width);
         let mut estimates = [0f32; BLOCK];
         for part in 0..self.degree / BLOCK {
-            let block = SignBlock {
-                codes: &signs[part * block_bytes..][..block_bytes],
-                add: &adds[part * 64..][..64],
-                slope: &slopes[part * 64..][..64],
-            };
             stats.compared += BLOCK;
             let limit = scratch.nearest.limit;
+            let block = inline.signs(node, part);
             let mut below = fastscan::estimate(&scratch.tables, block, base, limit, &mut estimates);
-            let ids = &list[part * BLOCK..][..BLOCK];
             while below != 0 {
                 let index = below.trailing_zeros() as usize;
                 below &= below - 1;
-                let other = ids[index];
-                if other == NO_NEIGHBOUR || scratch.seen(other) {
-                    continue;
+                let other = inline.neighbour(node, part * BLOCK + index);
+                if other != NO_NEIGHBOUR && !scratch.seen(other) {
+                    scratch.push(estimates[index], other);
                 }
-                let nearest =
-                    scratch.frontier.peek().is_none_or(|&Reverse(top)| ordered(estimates[index]) < (top >> 32) as u32);
-                if nearest {
-                    self.prefetch(other);
-                }
-                scratch.push(estimates[index], other);
             }
         }
     }
@@ -425,7 +424,7 @@ impl GraphIndex {
         fresh.clear();
         for &other in list.iter().take_while(|&&other| other != NO_NEIGHBOUR) {
             if scratch.visit(other) {
-                codes::prefetch(self.code(other), 8);
+                codes::prefetch(self.code(other), 512);
                 fresh.push(other);
             }
         }
@@ -465,6 +464,10 @@ impl GraphIndex {
             found.select_nth_unstable_by(wanted, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             found.truncate(wanted);
         }
+        if self.kind == Kind::Euclidean && wanted > k {
+            let (_, &mut (last, _), _) = found.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
+            found.retain(|&(distance, _)| distance <= last * CLOSE);
+        }
         let order = self.order();
         found.iter_mut().for_each(|(_, id)| *id = order[*id as usize]);
         out.clear();
@@ -477,14 +480,14 @@ impl GraphIndex {
             return;
         }
         for &(_, row) in found.iter() {
-            codes::prefetch(rows.row(row as usize), 8);
+            codes::prefetch(rows.row(row as usize), 512);
         }
         scratch.rows.clear();
         scratch.rows.extend(found.iter().map(|&(_, row)| row));
-        scratch.exact.resize(wanted, 0.0);
+        scratch.exact.resize(scratch.rows.len(), 0.0);
         rows.distances_of(prepared, &scratch.rows, &mut scratch.exact);
         out.extend(scratch.rows.iter().copied().zip(scratch.exact.iter().copied()));
-        stats.reranked += wanted;
+        stats.reranked += scratch.rows.len();
         out.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         out.truncate(k);
     }

@@ -130,8 +130,7 @@ fn reachable(index: &GraphIndex) -> usize {
     while let Some(node) = queue.pop() {
         if !std::mem::replace(&mut seen[node as usize], true) {
             count += 1;
-            let list = layout::words(&index.node(node)[..index.degree * 4]);
-            queue.extend(list.iter().filter(|&&other| other != prune::NO_NEIGHBOUR));
+            queue.extend(index.neighbours(node).filter(|&other| other != prune::NO_NEIGHBOUR));
         }
     }
     count

@@ -1,0 +1,77 @@
+//! One side of a comparison: answers the efforts that `peers/compare.py` asks for, each with the whole database call.
+
+use crate::Outcome;
+use crate::engine::{self, NAME, vectors};
+use crate::graph::load_set;
+use crate::workload::{processor_seconds, status_bytes};
+use omendb::{Include, Options, SearchOptions, Vectors};
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What to compare.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The data set.
+    #[arg(long)]
+    set: String,
+    /// Queries.
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    queries: usize,
+    /// Keep the database here; one that is here already is not loaded again.
+    #[arg(long)]
+    keep: PathBuf,
+    /// Wait for the careful graphs.
+    #[arg(long)]
+    settled: bool,
+}
+
+/// Recalls to ask for.
+const EFFORTS: [f32; 9] = [0.80, 0.86, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.999];
+const BATCH: usize = 10_000;
+
+/// Loads, then reads efforts from standard input until it ends.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let (mut data, _) = load_set(&arguments.set, usize::MAX, arguments.queries, true)?;
+    let about = arguments.keep.with_extension("json");
+    let before = status_bytes("VmRSS");
+    let kept = arguments.keep.exists() && about.exists();
+    let (clock, processor) = (Instant::now(), processor_seconds());
+    let options = Options::new();
+    let database = if kept { options.open(&arguments.keep)? } else { engine::load(&data, &arguments.keep, BATCH)? };
+    let collection = database.collection(NAME)?;
+    collection.wait_indexed(arguments.settled)?;
+    let (seconds, cpu) = (clock.elapsed().as_secs_f64(), processor_seconds() - processor);
+    let queries: Vec<Vectors<'static>> =
+        (0..data.query_count).map(|row| vectors(&data, &data.queries, row, 1)).collect();
+    if !kept {
+        let resident = status_bytes("VmRSS").saturating_sub(before);
+        std::fs::write(&about, format!("\"build_s\": {seconds}, \"build_cpu_s\": {cpu}, \"resident\": {resident}"))?;
+    }
+    (data.base, data.queries) = (Vec::new(), Vec::new());
+    println!(
+        "{{\"rows\": {}, \"dim\": {}, \"version\": \"{}\", \"efforts\": {EFFORTS:?}, {}}}",
+        data.count,
+        data.schema.dim,
+        env!("CARGO_PKG_VERSION"),
+        std::fs::read_to_string(&about)?
+    );
+    std::io::stdout().flush()?;
+    for line in std::io::stdin().lock().lines() {
+        let options = SearchOptions::new(10).recall(line?.trim().parse()?).include(Include::NONE);
+        let mut found = Vec::with_capacity(queries.len());
+        let clock = Instant::now();
+        for query in &queries {
+            found.push(collection.search(query.clone(), &options)?);
+        }
+        let rate = queries.len() as f64 / clock.elapsed().as_secs_f64();
+        let rows: Vec<Vec<u64>> = found
+            .iter()
+            .map(|hits| hits.iter().filter_map(|hit| hit.id.to_string().get(4..)?.parse().ok()).collect())
+            .collect();
+        println!("{{\"qps\": {rate}, \"found\": {rows:?}}}");
+        std::io::stdout().flush()?;
+    }
+    database.close()?;
+    Ok(())
+}
