@@ -330,11 +330,11 @@ class Collection:
         Hits([Hit(id='a', score=1.0, distance=0.0, metadata={'lang': 'en'})], complete=False)
         >>> docs.search([0.0, 1.0], k=2, filter={"lang": "en"}).ids
         ['a']
+        >>> docs.search(like="a").ids, docs.search([1.0, 0.0], max_distance=0.5).ids
+        (['b'], ['a'])
         >>> _ = docs.upsert(["c", "d"], [[1.0, 0.1], [0.1, 1.0]], text=["crash safe storage", "a crash"])
         >>> docs.search(text="crash* -safe").ids, docs.search([1.0, 0.0], k=2, text="crash storage").ids
         (['d'], ['c', 'd'])
-        >>> docs.search(like="a").ids, docs.search([1.0, 0.0], max_distance=0.5).ids
-        (['b'], ['a'])
         """
         quality = _DEFAULT_QUALITY if recall is None and ef is None else _quality(recall, ef)
         flags = _INCLUDES[_DEFAULT_INCLUDE] if include is _DEFAULT_INCLUDE else _include(include)
