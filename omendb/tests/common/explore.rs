@@ -260,19 +260,19 @@ impl Explorer<'_> {
 /// Opens a disk and reads it in every way; a `probe` also writes, closes, and opens again.
 pub fn recover(setup: &Setup, fs: &SimFs, probe: bool) -> Result<State, Trouble> {
     let db = setup.open(fs)?;
-    let state = model::read_all(&db)?;
+    let state = if probe { model::read_all(&db)? } else { model::read_records(&db)? };
     if probe {
         let mut expected = state.clone();
         let step = probe_step(&state);
         let _ = expected.apply(&step);
         let wrong = |what: String| Trouble::Wrong(format!("after recovery, {what}"));
         model::perform(&db, &step).map_err(|e| wrong(format!("a write fails: {e}")))?;
-        expect(&db, &expected).map_err(|e| wrong(format!("after a write: {e}")))?;
+        expect_records(&db, &expected).map_err(|e| wrong(format!("after a write: {e}")))?;
         drop(db);
         // A crash right after the acknowledgement, unless acknowledgements promise less.
         let fs = if setup.durability == Durability::Commit { fs.crash(Crash::random(1)) } else { fs.clone() };
         let db = setup.open(&fs).map_err(|e| wrong(format!("a write and a crash, open fails: {e}")))?;
-        expect(&db, &expected).map_err(|e| wrong(format!("a write and a crash: {e}")))?;
+        expect_records(&db, &expected).map_err(|e| wrong(format!("a write and a crash: {e}")))?;
         let report = db.check(true)?;
         if !report.problems.is_empty() {
             return Err(wrong(format!("check finds {:?}", report.problems)));
@@ -280,6 +280,12 @@ pub fn recover(setup: &Setup, fs: &SimFs, probe: bool) -> Result<State, Trouble>
         db.close().map_err(|e| wrong(format!("close fails: {e}")))?;
     }
     Ok(state)
+}
+
+/// Compares all but the texts' indexes of a database with what it must hold.
+fn expect_records(db: &omendb::Database, expected: &State) -> Result<(), Trouble> {
+    let got = model::read_records(db)?;
+    if got == *expected { Ok(()) } else { Err(Trouble::Wrong(model::difference(&got, expected))) }
 }
 
 /// A write that is possible in any state.
