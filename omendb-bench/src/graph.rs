@@ -148,7 +148,7 @@ pub fn load_set(set: &str, count: usize, queries: usize, as_f32: bool) -> Outcom
         (base, queries, element) = (widen(&base), widen(&queries), Element::F32);
     }
     let metric = if cosine { Metric::Cosine } else { Metric::L2 };
-    Ok((DataSet { base, queries, count, query_count, schema: Schema { dim, element, metric } }, root))
+    Ok((DataSet { base, queries, count, query_count, schema: Schema::new(dim, metric).with_element(element) }, root))
 }
 
 /// The distance of the tenth neighbour of each query: from the set's truth where the whole base is used, else by

@@ -64,8 +64,9 @@ impl PyDatabase {
         dim: usize,
         metric: &str,
         dtype: &str,
+        tuning: (String, String, String),
     ) -> PyResult<PyCollection> {
-        let schema = schema(py, dim, metric, dtype)?;
+        let schema = schema(py, dim, metric, dtype, &tuning)?;
         let database = self.database.get().or_raise(py)?;
         py.detach(|| database.create_collection(name, schema)).or_raise(py).map(PyCollection::new)
     }
@@ -78,8 +79,9 @@ impl PyDatabase {
         dim: usize,
         metric: &str,
         dtype: &str,
+        tuning: (String, String, String),
     ) -> PyResult<PyCollection> {
-        let schema = schema(py, dim, metric, dtype)?;
+        let schema = schema(py, dim, metric, dtype, &tuning)?;
         let database = self.database.get().or_raise(py)?;
         py.detach(|| database.get_or_create_collection(name, schema)).or_raise(py).map(PyCollection::new)
     }
@@ -157,8 +159,20 @@ impl PyDatabase {
     }
 }
 
-fn schema(py: Python<'_>, dim: usize, metric: &str, dtype: &str) -> PyResult<Schema> {
-    Ok(Schema::new(dim, metric.parse().or_raise(py)?).with_element(dtype.parse().or_raise(py)?))
+/// `tuning` is quantization, profile and analyzer.
+fn schema(
+    py: Python<'_>,
+    dim: usize,
+    metric: &str,
+    dtype: &str,
+    tuning: &(String, String, String),
+) -> PyResult<Schema> {
+    let (quantization, profile, analyzer) = tuning;
+    Ok(Schema::new(dim, metric.parse().or_raise(py)?)
+        .with_element(dtype.parse().or_raise(py)?)
+        .with_quantization(quantization.parse().or_raise(py)?)
+        .with_profile(profile.parse().or_raise(py)?)
+        .with_analyzer(analyzer.parse().or_raise(py)?))
 }
 
 /// Verifies a backup.

@@ -62,10 +62,37 @@ def test_bad_schemas_are_refused(db: omendb.Database, arguments: dict[str, objec
 
 
 def test_what_is_not_there_yet_is_never_ignored(db: omendb.Database) -> None:
-    for option in ({"quantization": "rabitq"}, {"profile": "compact"}):
-        with pytest.raises(omendb.Unsupported):
-            db.create_collection("docs", dim=2, **option)
+    for options in (
+        {"quantization": "pq"},
+        {"quantization": "binary"},
+        {"quantization": "rabitq", "metric": "dot"},
+        {"quantization": "rabitq", "dim": 1025},
+    ):
+        with pytest.raises(omendb.Unsupported, match="auto, none"):
+            db.create_collection("docs", **{"dim": 2, **options})  # type: ignore[arg-type]
+    with pytest.raises(omendb.InvalidInput, match="leave out one"):
+        db.create_collection("docs", dim=2, quantization="rabitq", profile="compact")
     assert db.list_collections() == []
+
+
+def test_quantizations_differ_in_memory_and_last(path: Path, rng: np.random.Generator) -> None:
+    vectors = rng.standard_normal((5_000, 64)).astype(np.float32)
+    bytes_of = {}
+    with omendb.open(path) as db:
+        for tuning in ({}, {"quantization": "rabitq"}, {"quantization": "sq8"}, {"profile": "compact"}, {"quantization": "none"}):
+            docs = db.create_collection("-".join(tuning.values()) or "plain", dim=64, **tuning)
+            docs.upsert(np.arange(5_000), vectors)
+            docs.wait_indexed()
+            stats = docs.stats()
+            bytes_of[docs.name] = stats.graph_bytes
+            assert stats.unindexed_rows == 0 and docs.recall(sample=50) >= 0.9
+        assert "no graphs" in repr(db["none"].explain(vectors[0])) and db["none"].recall(sample=50) == 1.0
+    assert bytes_of["none"] == 0 < bytes_of["sq8"] == bytes_of["compact"] < bytes_of["rabitq"] / 1.5
+    with omendb.open(path) as db:
+        assert (db["sq8"].quantization, db["compact"].profile, db["plain"].quantization) == ("sq8", "compact", "auto")
+        assert db.get_or_create_collection("sq8", 64).quantization == "sq8"
+        with pytest.raises(omendb.InvalidInput, match="quantization sq8"):
+            db.get_or_create_collection("sq8", 64, quantization="rabitq")
 
 
 def test_iterate_sees_one_view(docs: omendb.Collection) -> None:
@@ -84,8 +111,8 @@ def test_maintenance_keeps_the_records(db: omendb.Database, docs: omendb.Collect
     docs.flush()
     docs.delete(np.arange(50))
     db.flush()
-    docs.compact()
-    db.compact()
+    docs.compact(progress=True)
+    db.compact(progress=True)
     docs.wait_indexed()
     docs.wait_indexed(progress=True, settled=True)
     assert len(docs) == 50 and sorted(record.id for record in docs) == list(range(50, 100))
@@ -98,7 +125,7 @@ def test_maintenance_keeps_the_records(db: omendb.Database, docs: omendb.Collect
 
 def test_backup_verifies_and_restores(db: omendb.Database, docs: omendb.Collection, tmp_path: Path) -> None:
     docs.upsert(["a"], np.ones((1, 4)), [{"n": 1}])
-    assert db.backup(tmp_path / "copy").files > 0
+    assert db.backup(tmp_path / "copy", progress=True).files > 0
     docs.delete("a")
     assert omendb.verify_backup(tmp_path / "copy").ok
     assert omendb.restore(tmp_path / "copy", tmp_path / "restored").ok

@@ -1,6 +1,6 @@
 """Writers killed with SIGKILL at any moment lose nothing that was acknowledged.
 
-30 kills; 1,000 with OMENDB_LONG=1.
+30 kills; 1,000 with OMENDB_LONG=1; as many as OMENDB_KILLS says. OMENDB_SEED chooses the moments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import pytest
 import omendb
 
 LONG = os.environ.get("OMENDB_LONG") == "1"
-KILLS = 1000 if LONG else 30
+KILLS = int(os.environ.get("OMENDB_KILLS") or (1000 if LONG else 30))
+SEED = int(os.environ.get("OMENDB_SEED") or 5)
 
 # Each line is printed when its call has returned: `u N` batch N was upserted, `d N` batch N was deleted.
 WRITER = """
@@ -57,14 +58,14 @@ def run_and_kill(path: Path, seed: int, start: int, calls: int, delay: float) ->
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
 def test_acknowledged_writes_survive_kills(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(SEED)
     live: set[int] = set()
     start = acknowledged = 0
     for kill in range(KILLS):
         if kill % 25 == 0:
             # A new database every so often: creation is a moment to be killed in, too.
             path, live, start = path.with_name(f"{kill}.omen"), set(), 0
-        lines = run_and_kill(path, kill, start, int(rng.integers(0, 40)), float(rng.exponential(0.005)))
+        lines = run_and_kill(path, SEED * 1000 + kill, start, int(rng.integers(0, 40)), float(rng.exponential(0.005)))
         acknowledged += len(lines)
         for line in lines:
             what, batch = line.split()
@@ -88,4 +89,4 @@ def test_acknowledged_writes_survive_kills(path: Path, capsys: pytest.CaptureFix
             live = set(found)
             start = last + 2
     with capsys.disabled():
-        print(f"\nFIGURE kill -9 of Python writers: {KILLS} kills, {acknowledged} acknowledged calls, 0 lost")
+        print(f"\nFIGURE kill -9 of Python writers: {KILLS} kills, seed {SEED}, {acknowledged} acknowledged calls, 0 lost")

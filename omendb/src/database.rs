@@ -7,8 +7,9 @@ use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
 use crate::manifest::{LOG_DIR, SEGMENT_DIR};
 use crate::metrics::Stats;
-use crate::schema::{MAX_COLLECTIONS, MAX_NAME_BYTES, Schema};
+use crate::schema::{MAX_COLLECTIONS, MAX_NAME_BYTES, Profile, Quantization, Schema};
 use crate::storage::{MemStorage, RealStorage, Storage};
+use crate::text::Analyzer;
 use crate::version::Version;
 use crate::write::commit::new_memtable;
 use crate::write::flush::describe;
@@ -292,7 +293,8 @@ impl Database {
     /// An existing collection, or a new one.
     ///
     /// # Errors
-    /// `InvalidInput` if it exists with another schema; else as [`Database::create_collection`].
+    /// `InvalidInput` if it exists with another schema, where a default quantization, profile or analyzer means
+    /// whichever it has; else as [`Database::create_collection`].
     pub fn get_or_create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
         let existing = match self.collection(name) {
             Err(Error::NotFound(_)) => match self.create_collection(name, schema.clone()) {
@@ -301,11 +303,22 @@ impl Database {
             },
             other => other?,
         };
-        if *existing.schema() != schema {
+        let own = existing.schema();
+        let asked = Schema {
+            quantization: if schema.quantization == Quantization::default() {
+                own.quantization
+            } else {
+                schema.quantization
+            },
+            profile: if schema.profile == Profile::default() { own.profile } else { schema.profile },
+            analyzer: if schema.analyzer == Analyzer::default() { own.analyzer } else { schema.analyzer },
+            ..schema.clone()
+        };
+        if *own != asked {
             return Err(Error::invalid(format!(
                 "collection {name:?} exists with {}; {} was asked for",
-                show_schema(existing.schema()),
-                show_schema(&schema)
+                show_schema(own),
+                show_schema(&asked)
             )));
         }
         Ok(existing)
@@ -391,10 +404,11 @@ impl Database {
             records: collections.iter().map(|c| c.records).sum(),
             collections,
             log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
-            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory(),
+            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory() + engine.text_memory(),
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
+            poisoned: engine.poisoned(),
             write: engine.metrics.write.latency(),
             search: engine.metrics.search.latency(),
             fsync: engine.metrics.fsync.latency(),
@@ -462,5 +476,15 @@ fn validate_name(name: &str) -> Result<()> {
 }
 
 fn show_schema(schema: &Schema) -> String {
-    format!("dim {}, {}, {}", schema.dim, schema.element.name(), schema.metric.name())
+    let mut shown = format!("dim {}, {}, {}", schema.dim, schema.element.name(), schema.metric.name());
+    if schema.quantization != Quantization::default() {
+        shown += &format!(", quantization {}", schema.quantization.name());
+    }
+    if schema.profile != Profile::default() {
+        shown += &format!(", profile {}", schema.profile.name());
+    }
+    if schema.analyzer != Analyzer::default() {
+        shown += &format!(", analyzer {}", schema.analyzer);
+    }
+    shown
 }

@@ -53,6 +53,11 @@ impl CollectionState {
         }
     }
 
+    /// Whether a segment is not part of the collection any more.
+    pub(crate) fn has_lost(&self, segment: u32) -> bool {
+        self.version.load().segment(segment).is_none() || self.dropped.load(Ordering::Acquire)
+    }
+
     /// The id index for reading, loaded if need be.
     pub(crate) fn ids(&self) -> Result<RwLockReadGuard<'_, Option<IdMap>>> {
         let guard = self.ids.read();
@@ -319,6 +324,10 @@ impl Engine {
         self.damaged.lock().clone()
     }
 
+    pub(crate) fn poisoned(&self) -> Option<String> {
+        self.poison.get().cloned()
+    }
+
     pub(crate) fn background_error(&self) -> Option<String> {
         self.work.lock().error.as_ref().map(Error::to_string)
     }
@@ -339,7 +348,14 @@ impl Engine {
     /// The log is flushed into segments once it holds this much; the cap leaves room for writes that come meanwhile.
     pub(crate) fn over_flush_threshold(&self) -> bool {
         self.log_bytes.load(Ordering::Relaxed) >= self.options.log_cap / 4
-            || self.memtable_bytes() >= self.memory_budget / 4
+            || self.memtable_bytes() >= (self.memtable_room() / 2).min(self.memory_budget / 4)
+    }
+
+    /// Bytes that memtables may take beside the id indexes and the graphs, with three eighths of the budget left for
+    /// what flushing, merging and growing take for a while; always enough to go on.
+    fn memtable_room(&self) -> u64 {
+        let eighth = self.memory_budget / 8;
+        (5 * eighth).saturating_sub(self.id_memory() + self.graph_memory()).max(eighth)
     }
 
     /// Waits until `bytes` more fit below the log's cap and the memory budget, flushing if need be.
@@ -355,8 +371,10 @@ impl Engine {
         }
         for _ in 0..8 {
             let log = self.log_bytes.load(Ordering::Relaxed) + bytes;
-            let memory = self.memtable_bytes() + bytes + ids;
-            if log <= self.options.log_cap && memory <= self.memory_budget {
+            let memtables = self.memtable_bytes();
+            let fits =
+                memtables + bytes <= self.memtable_room() || (memtables == 0 && bytes + ids <= self.memory_budget);
+            if log <= self.options.log_cap && fits {
                 return Ok(());
             }
             self.flush_and_wait()?;
@@ -409,6 +427,12 @@ impl Engine {
             work.last_bulk = Some(Instant::now());
         }
         drop(work);
+        self.wake.notify_all();
+    }
+
+    /// There is something new to index or to write.
+    pub(crate) fn request_indexing(&self) {
+        self.work.lock().index = true;
         self.wake.notify_all();
     }
 
@@ -512,7 +536,7 @@ impl Engine {
     pub(crate) fn wait_indexed(&self, settled: bool) -> Result<()> {
         if !self.has_indexer() {
             while self.index_once(settled)? {}
-            return self.write_graphs();
+            return self.write_indexes();
         }
         let mut work = self.work.lock();
         work.last_bulk = None;
@@ -535,7 +559,7 @@ impl Engine {
             if work.stop {
                 drop(work);
                 // A graph took far longer to make than it takes to write.
-                self.write_graphs_or_log();
+                self.write_indexes_or_log();
                 return;
             }
             let busy = work.last_bulk.is_some_and(|at| at.elapsed() < BUSY);
@@ -576,13 +600,13 @@ impl Engine {
             self.wake.notify_all();
             drop(work);
             if idle {
-                self.write_graphs_or_log();
+                self.write_indexes_or_log();
             }
         }
     }
 
-    fn write_graphs_or_log(&self) {
-        if let Err(e) = self.write_graphs() {
+    fn write_indexes_or_log(&self) {
+        if let Err(e) = self.write_indexes() {
             tracing::error!(error = %e, "the file of an index could not be written");
             self.work.lock().error = Some(e);
         }

@@ -132,6 +132,10 @@ pub struct CollectionStats {
     pub settled_rows: u64,
     /// Memory of the graphs, bytes.
     pub graph_bytes: u64,
+    /// Rows in segments whose texts are indexed; the others are indexed by the first search that needs them.
+    pub text_indexed_rows: u64,
+    /// Memory of text indexes that are in no file yet, bytes.
+    pub text_index_bytes: u64,
     /// Live records that are in the log and in memory, not in a segment yet.
     pub memtable_records: u64,
     /// Memory of those records, bytes.
@@ -173,6 +177,8 @@ pub struct Stats {
     pub damaged: Vec<String>,
     /// The last failure of background work, if it has not succeeded since.
     pub background_error: Option<String>,
+    /// Why the handle takes no more writes, if a write could not be made durable.
+    pub poisoned: Option<String>,
     /// Write calls, to acknowledgement.
     pub write: Latency,
     /// Search calls.

@@ -1,6 +1,7 @@
 //! What a collection holds: element type, dimensions, metric; and the limits on what a user hands in.
 
 use crate::error::{Error, Result};
+use crate::text::Analyzer;
 use serde::{Deserialize, Serialize};
 
 /// The type of a vector's elements, as stored.
@@ -106,6 +107,84 @@ impl std::str::FromStr for Metric {
     }
 }
 
+/// How the graphs of a collection hold vectors, for the walk; the best that a walk finds are always compared exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantization {
+    /// What searches fastest: RaBitQ where rows can be turned and are not too wide, else 8 bits a dimension.
+    #[default]
+    Auto,
+    /// No graph: every search compares the vectors themselves, exactly, and no memory is taken.
+    None,
+    /// 8 bits a dimension: a third of RaBitQ's memory at 128 dimensions, and slower.
+    Sq8,
+    /// One bit a dimension of each neighbour, beside 8 bits of each row. For cosine and l2, up to
+    /// [`MAX_RABITQ_DIM`] dimensions, not for bits.
+    RaBitQ,
+}
+
+impl Quantization {
+    /// The name users write: `auto`, `none`, `sq8`, `rabitq`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quantization::Auto => "auto",
+            Quantization::None => "none",
+            Quantization::Sq8 => "sq8",
+            Quantization::RaBitQ => "rabitq",
+        }
+    }
+}
+
+impl std::str::FromStr for Quantization {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        Ok(match s.to_ascii_lowercase().as_str() {
+            "auto" => Quantization::Auto,
+            "none" => Quantization::None,
+            "sq8" => Quantization::Sq8,
+            "rabitq" => Quantization::RaBitQ,
+            "pq" | "binary" => {
+                return Err(Error::Unsupported(format!(
+                    "quantization {s:?} is not available; use auto, none, sq8 or rabitq"
+                )));
+            }
+            _ => return Err(Error::invalid(format!("quantization {s:?} is not known; use auto, none, sq8 or rabitq"))),
+        })
+    }
+}
+
+/// What a collection is to be sparing with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Time: searches are fast.
+    #[default]
+    Default,
+    /// Memory: `auto` quantization is `sq8`.
+    Compact,
+}
+
+impl Profile {
+    /// The name users write: `default`, `compact`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Default => "default",
+            Profile::Compact => "compact",
+        }
+    }
+}
+
+impl std::str::FromStr for Profile {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        match s.to_ascii_lowercase().as_str() {
+            "default" => Ok(Profile::Default),
+            "compact" => Ok(Profile::Compact),
+            _ => Err(Error::invalid(format!("profile {s:?} is not known; use default or compact"))),
+        }
+    }
+}
+
 /// What a collection holds. Fixed when the collection is created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
@@ -117,18 +196,58 @@ pub struct Schema {
     /// The metric.
     #[serde(default)]
     pub metric: Metric,
+    /// How texts become terms.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub analyzer: Analyzer,
+    /// How graphs hold the vectors.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quantization: Quantization,
+    /// What to be sparing with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub profile: Profile,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Schema {
     /// f32 vectors of `dim` dimensions under `metric`.
     pub fn new(dim: usize, metric: Metric) -> Self {
-        Schema { dim, element: Element::F32, metric }
+        let (quantization, profile) = (Quantization::Auto, Profile::Default);
+        Schema { dim, element: Element::F32, metric, analyzer: Analyzer::default(), quantization, profile }
     }
 
     /// The same with another element type.
     pub fn with_element(mut self, element: Element) -> Self {
         self.element = element;
         self
+    }
+
+    /// The same with another analyzer of texts.
+    pub fn with_analyzer(mut self, analyzer: Analyzer) -> Self {
+        self.analyzer = analyzer;
+        self
+    }
+
+    /// The same with graphs that hold the vectors in another way.
+    pub fn with_quantization(mut self, quantization: Quantization) -> Self {
+        self.quantization = quantization;
+        self
+    }
+
+    /// The same, sparing with something else.
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// The quantization that graphs are built with.
+    pub(crate) fn codes(&self) -> Quantization {
+        match (self.quantization, self.profile) {
+            (Quantization::Auto, Profile::Compact) => Quantization::Sq8,
+            (chosen, _) => chosen,
+        }
     }
 
     /// Bytes of one stored vector.
@@ -152,12 +271,28 @@ impl Schema {
                 self.element.name()
             )));
         }
-        Ok(())
+        let turns = self.dim <= MAX_RABITQ_DIM && matches!(self.metric, Metric::Cosine | Metric::L2);
+        if self.quantization == Quantization::RaBitQ && !turns {
+            return Err(Error::Unsupported(format!(
+                "quantization rabitq with {} dimensions under {} is not available; it takes cosine and l2 and up to \
+                    {MAX_RABITQ_DIM} dimensions: use auto, none or sq8",
+                self.dim,
+                self.metric.name()
+            )));
+        }
+        if self.quantization == Quantization::RaBitQ && self.profile == Profile::Compact {
+            return Err(Error::invalid(
+                "quantization rabitq with profile compact given; compact saves the memory that rabitq takes: leave out one",
+            ));
+        }
+        self.analyzer.validate()
     }
 }
 
 /// Most dimensions of a vector.
 pub const MAX_DIM: usize = 65_536;
+/// Most dimensions of a collection whose quantization is `rabitq`.
+pub const MAX_RABITQ_DIM: usize = crate::quantize::rotation::MAX_ROTATED;
 /// Most bytes of a string id.
 pub const MAX_ID_BYTES: usize = 512;
 /// Most results of one search (`k` plus `offset`).

@@ -95,13 +95,13 @@ fn install_wheel(context: &Context, package: &Path) -> Result<(), String> {
     context.run(command)
 }
 
-/// Runs every program of omendb-python/examples in a fresh directory.
+/// Runs every program and notebook of omendb-python/examples in a fresh directory.
 fn examples(context: &Context, package: &Path) -> Result<(), String> {
     let Ok(entries) = fs::read_dir(package.join("examples")) else { return Ok(()) };
     let mut programs: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "py"))
+        .filter(|path| path.extension().is_some_and(|e| e == "py" || e == "ipynb"))
         .collect();
     programs.sort();
     let dir = context.target.join("docs-run").join("python-examples");
@@ -111,7 +111,11 @@ fn examples(context: &Context, package: &Path) -> Result<(), String> {
     }
     fs::create_dir_all(&dir).map_err(fail)?;
     for program in programs {
-        let mut command = context.command(interpreter(context), &[&program]);
+        let mut arguments = vec![program];
+        if arguments[0].extension().is_some_and(|e| e == "ipynb") {
+            arguments.splice(0..0, [context.root.join("tools/render_notebook.py"), PathBuf::from("--check")]);
+        }
+        let mut command = context.command(interpreter(context), &arguments);
         command.current_dir(&dir);
         context.run(command)?;
     }

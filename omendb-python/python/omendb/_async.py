@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from . import _database, _native
 from ._collection import _DEFAULT_INCLUDE, Collection
@@ -88,17 +88,17 @@ class AsyncDatabase(_Runner):
         """See `Database.flush`."""
         await self._run(self.sync.flush)
 
-    async def compact(self) -> None:
+    async def compact(self, progress: bool = False) -> None:
         """See `Database.compact`."""
-        await self._run(self.sync.compact)
+        await self._run(self.sync.compact, progress)
 
     async def check(self, deep: bool = False) -> CheckReport:
         """See `Database.check`."""
         return await self._run(self.sync.check, deep)
 
-    async def backup(self, destination: _PathLike) -> BackupReport:
+    async def backup(self, destination: _PathLike, progress: bool = False) -> BackupReport:
         """See `Database.backup`."""
-        return await self._run(self.sync.backup, destination)
+        return await self._run(self.sync.backup, destination, progress)
 
     async def stats(self) -> Stats:
         """See `Database.stats`."""
@@ -229,6 +229,8 @@ class AsyncCollection(_Runner):
         text: str | None = None,
         like: IdLike | None = None,
         filter: Filter | None = None,
+        fuse: Literal["rrf", "weighted"] = "rrf",
+        alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,
         min_score: float | None = None,
@@ -246,6 +248,8 @@ class AsyncCollection(_Runner):
             text=text,
             like=like,
             filter=filter,
+            fuse=fuse,
+            alpha=alpha,
             recall=recall,
             ef=ef,
             min_score=min_score,
@@ -359,9 +363,9 @@ class AsyncCollection(_Runner):
         """See `Collection.flush`."""
         await self._run(self.sync.flush)
 
-    async def compact(self) -> None:
+    async def compact(self, progress: bool = False) -> None:
         """See `Collection.compact`."""
-        await self._run(self.sync.compact)
+        await self._run(self.sync.compact, progress)
 
     async def wait_indexed(self, progress: bool = False, settled: bool = False) -> None:
         """See `Collection.wait_indexed`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _native
 from ._collection import Collection, _integer
-from ._errors import InvalidInput, Unsupported
+from ._errors import InvalidInput
 from ._hits import html_table
 from ._reports import (
     BackupReport,
@@ -26,8 +26,6 @@ from ._types import Durability
 
 _PathLike = str | os.PathLike[str]
 _DURABILITIES = ("commit", "interval", "manual")
-_QUANTIZATIONS = ("auto", "none", "sq8", "rabitq", "pq", "binary")
-_PROFILES = ("default", "compact")
 
 
 def open(  # noqa: A001 - `omendb.open` reads as it should
@@ -123,6 +121,7 @@ class Database:
         metric: str = "cosine",
         dtype: str = "f32",
         *,
+        analyzer: str = "english",
         quantization: str = "auto",
         profile: str = "default",
     ) -> Collection:
@@ -135,19 +134,27 @@ class Database:
                 or "hamming" for bits.
             dtype: how elements are stored: "f32", "f16", "i8", "u8" or "bits"; what is given in another type is
                 converted, and refused where it does not fit.
-            quantization: "auto" lets the engine choose.
-            profile: "default", or "compact" for less memory.
+            analyzer: how texts, and queries for them, become terms: "english" or another language whose stems to use,
+                "plain" for none; with "-stop" appended the language's stop words are left out ("english-stop").
+                Chinese, Japanese and Korean text is indexed by pairs of characters in all of them ("cjk" is "plain").
+            quantization: how graphs hold vectors for the walk (what it finds is compared exactly): "auto", the fastest;
+                "rabitq", one bit a dimension of each neighbour beside 8 bits of each row, for cosine and l2 up to
+                1,024 dimensions; "sq8", 8 bits a dimension, in less memory; "none", no graph: every search is an
+                exact scan.
+            profile: "default", or "compact" for less memory: "auto" is "sq8" then.
 
         Raises:
             AlreadyExists: there is a collection of that name.
-            InvalidInput: a dimension out of range, an unknown metric or element type.
-            Unsupported: a quantization or profile that this version cannot honour yet.
+            InvalidInput: a dimension out of range, an unknown metric, element type, analyzer, quantization or
+                profile.
+            Unsupported: the quantization "pq" or "binary", or "rabitq" with a metric or dimension that it does not take.
 
         >>> import omendb
         >>> omendb.open(":memory:").create_collection("docs", dim=3, metric="euclidean").metric
         'l2'
         """
-        return Collection(self._native.create_collection(*_schema(name, dim, metric, dtype, quantization, profile)))
+        schema = _schema(name, dim, metric, dtype, analyzer, quantization, profile)
+        return Collection(self._native.create_collection(*schema))
 
     def get_or_create_collection(
         self,
@@ -156,20 +163,22 @@ class Database:
         metric: str = "cosine",
         dtype: str = "f32",
         *,
+        analyzer: str = "english",
         quantization: str = "auto",
         profile: str = "default",
     ) -> Collection:
         """Opens a collection, or creates it; arguments as of `create_collection`.
 
         Raises:
-            InvalidInput: there is one with other dimensions, metric or element type.
+            InvalidInput: there is one with other dimensions, metric or element type, or with another analyzer,
+                quantization or profile than the one asked for; "english", "auto" and "default" ask for none.
 
         >>> import omendb
         >>> db = omendb.open(":memory:")
         >>> db.get_or_create_collection("docs", dim=3).name, db.get_or_create_collection("docs", dim=3).name
         ('docs', 'docs')
         """
-        schema = _schema(name, dim, metric, dtype, quantization, profile)
+        schema = _schema(name, dim, metric, dtype, analyzer, quantization, profile)
         return Collection(self._native.get_or_create_collection(*schema))
 
     def get_collection(self, name: str) -> Collection:
@@ -226,13 +235,22 @@ class Database:
         """
         self._native.flush()
 
-    def compact(self) -> None:
+    def compact(self, progress: bool = False) -> None:
         """Rewrites segments without what was deleted or replaced, and frees its space.
+
+        Args:
+            progress: show on standard error that it goes on (with tqdm if it is installed).
 
         >>> import omendb
         >>> omendb.open(":memory:").compact()
         """
-        self._native.compact()
+        if not progress:
+            self._native.compact()
+            return
+        from ._progress import working
+
+        with working("compacting"):
+            self._native.compact()
 
     def check(self, deep: bool = False) -> CheckReport:
         """Verifies the files: names, lengths and checksummed footers, or with `deep` every byte and invariant.
@@ -243,8 +261,12 @@ class Database:
         """
         return check_report(self._native.check(bool(deep)))
 
-    def backup(self, destination: _PathLike) -> BackupReport:
+    def backup(self, destination: _PathLike, progress: bool = False) -> BackupReport:
         """Writes a consistent copy to a directory that must not exist, while reads and writes go on.
+
+        Args:
+            destination: the directory.
+            progress: show the bytes copied on standard error (with tqdm if it is installed).
 
         >>> import omendb, os, tempfile
         >>> copy = os.path.join(tempfile.mkdtemp(), "copy.omen")
@@ -252,7 +274,18 @@ class Database:
         >>> omendb.verify_backup(copy).ok
         True
         """
-        return backup_report(self._native.backup(destination))
+        if not progress:
+            return backup_report(self._native.backup(destination))
+        from ._progress import waiting
+
+        stats = self.stats()
+        total = stats.bytes_data + stats.bytes_log + stats.bytes_tombstones + stats.bytes_manifest
+
+        def left() -> int:
+            return max(0, total - _bytes_below(destination))
+
+        with waiting("copying", left, unit="B"):
+            return backup_report(self._native.backup(destination))
 
     def stats(self) -> Stats:
         """Counts, sizes in bytes and latencies in microseconds.
@@ -301,6 +334,18 @@ class Database:
         return html_table(f"Database {self.path}", ("collection", "records", "dim", "metric", "dtype"), rows)
 
 
+def _bytes_below(directory: _PathLike) -> int:
+    """The size of what a directory holds so far; files may come and go meanwhile."""
+    size = 0
+    for place, _, files in os.walk(directory):
+        for file in files:
+            try:
+                size += os.path.getsize(os.path.join(place, file))
+            except OSError:
+                continue
+    return size
+
+
 def _name(name: Any) -> str:
     if not isinstance(name, str):
         raise InvalidInput(f"a collection name of type {type(name).__name__} was given; a str was expected")
@@ -308,17 +353,13 @@ def _name(name: Any) -> str:
 
 
 def _schema(
-    name: Any, dim: Any, metric: Any, dtype: Any, quantization: Any, profile: Any
-) -> tuple[str, int, str, str]:
-    for argument, value in (("metric", metric), ("dtype", dtype)):
+    name: Any, dim: Any, metric: Any, dtype: Any, analyzer: Any, quantization: Any, profile: Any
+) -> tuple[str, int, str, str, tuple[str, str, str]]:
+    named = {"metric": metric, "dtype": dtype, "analyzer": analyzer, "quantization": quantization, "profile": profile}
+    for argument, value in named.items():
         if not isinstance(value, str):
             raise InvalidInput(f"{argument} of type {type(value).__name__} was given; a str was expected")
-    for argument, value, known in (("quantization", quantization, _QUANTIZATIONS), ("profile", profile, _PROFILES)):
-        if value not in known:
-            raise InvalidInput(f"{argument} = {value!r} was given; one of {', '.join(known)} was expected")
-        if value != known[0]:
-            raise Unsupported(f"unsupported: {argument} = {value!r} is not available in this version; leave it out")
-    return _name(name), _integer(dim, "dim", 1), metric, dtype
+    return _name(name), _integer(dim, "dim", 1), metric, dtype, (quantization, profile, analyzer)
 
 
 def verify_backup(path: _PathLike) -> CheckReport:

@@ -125,6 +125,10 @@ class CollectionStats:
     """Rows in segments whose graph is the careful one."""
     graph_bytes: int = 0
     """Memory of the graphs."""
+    text_indexed_rows: int = 0
+    """Rows in segments whose texts are indexed; the others are indexed by the first search that needs them."""
+    text_index_bytes: int = 0
+    """Memory of text indexes that are in no file yet."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,8 @@ class Stats:
     """Damage seen so far, one line a file."""
     background_error: str | None = None
     """The last failure of background work, if it has not succeeded since."""
+    poisoned: str | None = None
+    """Why the handle takes no more writes, if a write could not be made durable."""
     write: Latency = Latency()
     search: Latency = Latency()
     fsync: Latency = Latency()

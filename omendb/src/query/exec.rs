@@ -12,6 +12,7 @@ use crate::query::explain::Trace;
 use crate::query::mmr;
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
+use crate::schema::Quantization;
 use crate::segment::RowSource;
 use crate::segment::reader::Segment;
 use crate::version::{Part, Version};
@@ -166,6 +167,8 @@ impl<'a> Search<'a> {
             Some("the records are in memory")
         } else if self.options.ef.is_none() && self.options.recall >= 1.0 {
             Some("the recall asked for is 1")
+        } else if self.collection.schema.codes() == Quantization::None {
+            Some("the collection has no graphs: its quantization is none")
         } else if wanted > MAX_GRAPH_K {
             Some("more than 1,000 candidates are wanted")
         } else if wanted as u64 * 8 > rows {
@@ -290,9 +293,12 @@ impl<'a> Search<'a> {
             id: fields.id,
             distance: candidate.key,
             score: self.collection.schema.metric.score(candidate.key),
+            vector_score: Some(self.collection.schema.metric.score(candidate.key)),
+            text_score: None,
             vector: fields.vector,
             metadata: fields.metadata,
             text: fields.text,
+            snippet: None,
         })
     }
 }
@@ -368,15 +374,20 @@ fn scan_part(
     Ok(scanned)
 }
 
-struct Fields {
-    id: crate::ids::Id,
-    vector: Option<Vector>,
-    metadata: Option<serde_json::Value>,
-    text: Option<String>,
+pub(crate) struct Fields {
+    pub(crate) id: crate::ids::Id,
+    pub(crate) vector: Option<Vector>,
+    pub(crate) metadata: Option<serde_json::Value>,
+    pub(crate) text: Option<String>,
 }
 
 /// Reads one row's fields.
-fn fields(collection: &CollectionState, source: &dyn RowSource, row: u32, include: Include) -> Result<Fields> {
+pub(crate) fn fields(
+    collection: &CollectionState,
+    source: &dyn RowSource,
+    row: u32,
+    include: Include,
+) -> Result<Fields> {
     let damaged = |what: &str| Error::corrupt("record", u64::from(row), what);
     let id = decode(source.id(row)?).ok_or_else(|| damaged("an id does not decode"))?.to_owned();
     let vector = match include.vector {

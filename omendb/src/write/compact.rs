@@ -11,6 +11,8 @@ use std::sync::Arc;
 const FANOUT: usize = 8;
 /// Most bytes of vectors in one compacted segment.
 const MAX_SEGMENT_BYTES: u64 = 8 << 30;
+/// Memory that a merge takes for each row: where it came from, its hash and its place in the id index's order.
+const MERGE_BYTES_A_ROW: u64 = 32;
 /// A segment with more dead rows than this share is rewritten.
 const DEAD_SHARE: f64 = 0.3;
 
@@ -22,12 +24,18 @@ impl Engine {
             let version = Version::clone(&collection.version.load());
             // Segments without graphs are merged by the indexer, all at once, just before they get one.
             let indexed_only = self.has_indexer() && version.segments.len() < BUSY_SEGMENTS;
-            if let Some(inputs) = pick(&version, collection.schema.stride() as u64, indexed_only) {
+            let stride = collection.schema.stride() as u64;
+            if let Some(inputs) = pick(&version, stride, self.segment_limit(stride), indexed_only) {
                 self.compact_segments(&collection, &version, &inputs)?;
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Most bytes of vectors in one merged segment, so that merging it stays within an eighth of the memory budget.
+    fn segment_limit(&self, stride: u64) -> u64 {
+        (self.memory_budget / 8 / MERGE_BYTES_A_ROW * stride.max(16)).min(MAX_SEGMENT_BYTES)
     }
 
     /// Rewrites a collection so that no deleted or replaced record is left in its files.
@@ -40,7 +48,7 @@ impl Engine {
         let mut bytes = 0;
         for view in &version.segments {
             let size = u64::from(view.segment.rows()) * stride;
-            if bytes + size > MAX_SEGMENT_BYTES && !group.is_empty() {
+            if bytes + size > self.segment_limit(stride) && !group.is_empty() {
                 self.compact_group(collection, &version, &std::mem::take(&mut group))?;
                 bytes = 0;
             }
@@ -65,7 +73,7 @@ impl Engine {
         ids.into_iter()
             .take_while(|id| {
                 bytes += size(id);
-                bytes <= MAX_SEGMENT_BYTES
+                bytes <= self.segment_limit(stride)
             })
             .collect()
     }
@@ -93,7 +101,7 @@ impl Engine {
 }
 
 /// The segments to merge next: a run of like size, or one that is mostly dead.
-fn pick(version: &Version, stride: u64, indexed_only: bool) -> Option<Vec<u32>> {
+fn pick(version: &Version, stride: u64, limit: u64, indexed_only: bool) -> Option<Vec<u32>> {
     let mut by_size: Vec<(u64, u32)> = version
         .segments
         .iter()
@@ -105,7 +113,7 @@ fn pick(version: &Version, stride: u64, indexed_only: bool) -> Option<Vec<u32>> 
     for window in by_size.windows(FANOUT) {
         let (smallest, largest) = (window[0].0.max(1 << 20), window[FANOUT - 1].0);
         let total: u64 = window.iter().map(|(size, _)| size).sum();
-        if largest <= smallest * FANOUT as u64 && total <= MAX_SEGMENT_BYTES {
+        if largest <= smallest * FANOUT as u64 && total <= limit {
             return Some(window.iter().map(|(_, id)| *id).collect());
         }
     }

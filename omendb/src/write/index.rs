@@ -1,9 +1,12 @@
-//! Indexing: sealed segments get graphs in the background. A segment without one is scanned exactly.
+//! Indexing: sealed segments get graphs and text indexes in the background. A segment without a graph is scanned
+//! exactly.
 
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
-use crate::index::file::{self, Owner, Stage, index_path};
+use crate::index::derived::{GRAPH, Owner};
+use crate::index::file::{self, Stage};
 use crate::index::graph::{BuildParams, Rows, build};
+use crate::schema::{MAX_RABITQ_DIM, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::{Graph, Segment};
 use crate::version::{Part, SegmentView, Version};
@@ -15,6 +18,20 @@ use std::sync::atomic::Ordering;
 pub(crate) const MIN_ROWS: u32 = 2_000;
 /// Settling is worth the time from here on.
 const MIN_SETTLED_ROWS: u32 = 10_000;
+
+/// How the graphs of a collection are built.
+fn params(schema: &Schema, stage: Stage) -> BuildParams {
+    let params = match stage {
+        Stage::First => BuildParams::first(),
+        Stage::Settled => BuildParams::settled(),
+    };
+    let inline_max_dim = match schema.codes() {
+        Quantization::Sq8 => 0,
+        Quantization::RaBitQ => MAX_RABITQ_DIM,
+        Quantization::Auto | Quantization::None => params.inline_max_dim,
+    };
+    BuildParams { inline_max_dim, ..params }
+}
 
 /// Segments within this factor of each other are alike in size.
 const ALIKE: u64 = 8;
@@ -34,8 +51,8 @@ fn alike(version: &Version) -> Vec<u32> {
 }
 
 impl Engine {
-    /// Does the most useful piece of indexing; true if there was one. Graphs come first, better graphs later, and only
-    /// where `settle` says so.
+    /// Does the most useful piece of indexing; true if there was one. Graphs come first, then text indexes, then better
+    /// graphs, and those only where `settle` says so.
     pub(crate) fn index_once(&self, settle: bool) -> Result<bool> {
         for collection in self.all_collections() {
             if self.merge_unindexed(&collection)? {
@@ -48,6 +65,9 @@ impl Engine {
                     return Ok(true);
                 }
             }
+        }
+        if self.index_text_once()? {
+            return Ok(true);
         }
         if !settle {
             return Ok(false);
@@ -71,17 +91,19 @@ impl Engine {
         let has = segment.graph();
         let least = if stage == Stage::First { MIN_ROWS } else { MIN_SETTLED_ROWS };
         segment.rows() >= least
+            && collection.schema.codes() != Quantization::None
             && !segment.unindexable()
             && has.as_ref().is_none_or(|g| g.stage < stage)
             && (has.is_some() || self.graph_fits(u64::from(segment.rows()), collection))
     }
 
-    /// Whether another graph fits the memory budget.
+    /// Whether another graph fits the memory budget; building one takes about twice as much besides.
     fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
         let width = collection.schema.dim.next_multiple_of(64) as u64;
-        let inline = if width <= BuildParams::first().inline_max_dim as u64 { 32 * width / 8 } else { 0 };
+        let inline =
+            if width <= params(&collection.schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
         let bytes = rows * (width + inline + 192);
-        self.graph_memory() + self.memtable_bytes() + self.id_memory() + bytes <= self.memory_budget / 4 * 3
+        self.graph_memory() + self.memtable_bytes() + self.id_memory() + 3 * bytes <= self.memory_budget / 4 * 3
     }
 
     pub(crate) fn graph_memory(&self) -> u64 {
@@ -97,7 +119,7 @@ impl Engine {
             let without = version.segments.iter().filter(|v| v.segment.graph().is_none() && !v.segment.unindexable());
             without.map(|v| v.segment.id_number()).collect()
         };
-        if unindexed(&collection.version.load()).len() < 2 {
+        if collection.schema.codes() == Quantization::None || unindexed(&collection.version.load()).len() < 2 {
             return Ok(false);
         }
         let version = collection.version.load_full();
@@ -110,7 +132,9 @@ impl Engine {
         let _turn = self.maintenance.lock();
         let version = Version::clone(&collection.version.load());
         let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
-        if group.len() < 2 {
+        let rows = group.iter().filter_map(|id| version.segment(*id)).map(|v| u64::from(v.segment.rows())).sum();
+        // Without a graph in the end, merging is worth it only for segments of like size.
+        if group.len() < 2 || !self.graph_fits(rows, collection) {
             return Ok(false);
         }
         self.compact_segments(collection, &version, &group)?;
@@ -182,7 +206,7 @@ impl Engine {
         }
     }
 
-    fn owner<'a>(&self, segment: &'a Segment) -> Owner<'a> {
+    pub(crate) fn owner<'a>(&self, segment: &'a Segment) -> Owner<'a> {
         Owner { uuid: self.uuid, segment: segment.id_number(), rows: segment.rows(), footer: &segment.entry.footer }
     }
 
@@ -203,14 +227,8 @@ impl Engine {
                 return Ok(());
             }
         };
-        let threads = match self.options.background {
-            true => std::thread::available_parallelism().map_or(1, |n| n.get()),
-            false => 1,
-        };
-        let params = match stage {
-            Stage::First => BuildParams::first(),
-            Stage::Settled => BuildParams::settled(),
-        };
+        let threads = self.indexing_threads();
+        let params = params(&collection.schema, stage);
         let rows = Rows::new(vectors, segment.rows() as usize, &collection.schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
         let graph = match build(rows, &BuildParams { threads, ..params }, &progress, &self.cancel) {
@@ -230,8 +248,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the files of the graphs that have none yet.
-    pub(crate) fn write_graphs(&self) -> Result<()> {
+    /// On how many threads an index is built: a simulation wants one order of calls.
+    pub(crate) fn indexing_threads(&self) -> usize {
+        match self.options.background {
+            true => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            false => 1,
+        }
+    }
+
+    /// Writes the files of the graphs and text indexes that have none yet.
+    pub(crate) fn write_indexes(&self) -> Result<()> {
+        self.write_graphs()?;
+        self.write_texts()
+    }
+
+    fn write_graphs(&self) -> Result<()> {
         for collection in self.all_collections() {
             let version = collection.version.load_full();
             for view in &version.segments {
@@ -244,10 +275,7 @@ impl Engine {
     }
 
     fn write_graph(&self, collection: &CollectionState, segment: &Segment, graph: &Graph) -> Result<()> {
-        let gone = || {
-            let version = collection.version.load();
-            version.segment(segment.id_number()).is_none() || collection.dropped.load(Ordering::Acquire)
-        };
+        let gone = || collection.has_lost(segment.id_number());
         if gone() {
             return Ok(());
         }
@@ -255,7 +283,7 @@ impl Engine {
         // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
         let _turn = self.maintenance.lock();
         if gone() || written.is_err() {
-            let _ = self.storage.remove(&index_path(segment.id_number()));
+            let _ = self.storage.remove(&GRAPH.path(segment.id_number()));
         }
         // The graph serves this handle in any case; the next one makes it again.
         written

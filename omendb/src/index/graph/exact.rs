@@ -22,6 +22,6 @@ impl Kind {
 
 /// A query prepared for exact distances, from the bytes of a stored row.
 pub(super) fn prepare(rows: &Rows<'_>, query: &[u8]) -> Prepared {
-    let schema = Schema { dim: rows.dim, element: rows.element, metric: rows.metric };
+    let schema = Schema::new(rows.dim, rows.metric).with_element(rows.element);
     Prepared::new(&schema, &Vectors::from(&Vector::from_le_bytes(rows.element, query)), 0)
 }

@@ -282,7 +282,7 @@ impl GraphIndex {
         }
         let element = element_of(header.element).ok_or_else(|| corrupt("unknown element type"))?;
         let metric = metric_of(header.metric).ok_or_else(|| corrupt("unknown metric"))?;
-        let schema = crate::schema::Schema { dim: header.dim as usize, element, metric };
+        let schema = crate::schema::Schema::new(header.dim as usize, metric).with_element(element);
         schema.validate().map_err(|_| corrupt("impossible schema"))?;
         let (count, degree) = (header.count as usize, header.degree as usize);
         let mut quantizer = ScalarQuantizer {

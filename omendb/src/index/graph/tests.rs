@@ -97,7 +97,7 @@ fn every_metric_and_element_type_is_found() {
         (Metric::Hamming, Element::Bits, 200),
     ];
     for (metric, element, dim) in schemas {
-        let schema = Schema { dim, element, metric };
+        let schema = Schema::new(dim, metric).with_element(element);
         let (bytes, queries) = (clustered(1, 3000, &schema), clustered(2, 40, &schema));
         let rows = Rows::new(&bytes, 3000, &schema).unwrap();
         for inline_max_dim in [0, 1024] {
@@ -186,7 +186,7 @@ fn hard_shapes_end_and_keep_every_row_reachable() {
 #[test]
 fn the_widest_rows_work() {
     for metric in [Metric::L2, Metric::Dot, Metric::Cosine] {
-        let schema = Schema { dim: crate::limits::MAX_DIM, element: Element::I8, metric };
+        let schema = Schema::new(crate::limits::MAX_DIM, metric).with_element(Element::I8);
         let bytes = clustered(6, 40, &schema);
         let rows = Rows::new(&bytes, 40, &schema).unwrap();
         let index = graph(rows, &quick());
