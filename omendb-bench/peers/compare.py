@@ -147,7 +147,7 @@ def report(data_set, programs, count, arguments):
         f"{datetime.date.today()}, {machine()}, load average {load}; {count:,} queries one at a time on one core, "
         f"{arguments.rounds} rounds interleaved; queries a second at recall@10, best (median) of the rounds. OmenDB is "
         "asked through the whole database call and built durably with string ids; peers are indexes in memory. Build "
-        "figures are of two threads, of the run that built the index.",
+        "figures are of two threads, of the run that built the index (- where it was not timed alone).",
         "",
         "| program | version | build vec/s | CPU us/vec | resident MB | @.90 | @.95 | @.99 |",
         "|---|---|---|---|---|---|---|---|",
@@ -160,9 +160,11 @@ def report(data_set, programs, count, arguments):
             best, middle = at(program.curve(max), target), at(program.curve(statistics.median), target)
             rates[program.name, target] = best
             cells.append(f"{best:,.0f} ({middle:,.0f})" if best and middle else "-")
-        built = f"{about['rows'] / about['build_s']:,.0f} | {about['build_cpu_s'] * 1e6 / about['rows']:,.1f}"
-        resident = f"{about['resident'] / 1e6:,.0f}"
-        lines.append(f"| {program.name} | {about['version']} | {built} | {resident} | {' | '.join(cells)} |")
+        built = ["-", "-", "-"]
+        if about["build_s"]:
+            rate, cpu = about["rows"] / about["build_s"], about["build_cpu_s"] * 1e6 / about["rows"]
+            built = [f"{rate:,.0f}", f"{cpu:,.1f}", f"{about['resident'] / 1e6:,.0f}"]
+        lines.append(f"| {' | '.join([program.name, about['version'], *built, *cells])} |")
     others = [p.name for p in programs if not p.name.startswith(OURS)]
     lines.append("")
     for target in TARGETS:
@@ -176,7 +178,8 @@ def report(data_set, programs, count, arguments):
     open(f"{arguments.out}/{data_set}.md", "w").write("\n".join(lines))
     curves = {p.name: [point for point in p.curve(max) if point[0] >= 0.75] for p in programs}
     open(f"{arguments.out}/{data_set}-recall.svg", "w").write(plots.curves(title, curves))
-    bars = {p.name: (p.about["rows"] / p.about["build_s"], p.about["resident"] / 1e6) for p in programs}
+    known = [p for p in programs if p.about["build_s"]]
+    bars = {p.name: (p.about["rows"] / p.about["build_s"], p.about["resident"] / 1e6) for p in known}
     open(f"{arguments.out}/{data_set}-build.svg", "w").write(plots.bars(title, bars))
     print("\n".join(lines))
 

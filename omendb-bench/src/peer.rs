@@ -37,17 +37,20 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let before = status_bytes("VmRSS");
     let kept = arguments.keep.exists() && about.exists();
     let (clock, processor) = (Instant::now(), processor_seconds());
-    let options = Options::new();
-    let database = if kept { options.open(&arguments.keep)? } else { engine::load(&data, &arguments.keep, BATCH)? };
-    let collection = database.collection(NAME)?;
-    collection.wait_indexed(arguments.settled)?;
-    let (seconds, cpu) = (clock.elapsed().as_secs_f64(), processor_seconds() - processor);
-    let queries: Vec<Vectors<'static>> =
-        (0..data.query_count).map(|row| vectors(&data, &data.queries, row, 1)).collect();
     if !kept {
+        let database = engine::load(&data, &arguments.keep, BATCH)?;
+        database.collection(NAME)?.wait_indexed(arguments.settled)?;
+        let (seconds, cpu) = (clock.elapsed().as_secs_f64(), processor_seconds() - processor);
         let resident = status_bytes("VmRSS").saturating_sub(before);
+        database.close()?;
         std::fs::write(&about, format!("\"build_s\": {seconds}, \"build_cpu_s\": {cpu}, \"resident\": {resident}"))?;
     }
+    // Without the threads that would replace first graphs meanwhile.
+    let database = Options::new().background(false).open(&arguments.keep)?;
+    let collection = database.collection(NAME)?;
+    collection.wait_indexed(false)?;
+    let queries: Vec<Vectors<'static>> =
+        (0..data.query_count).map(|row| vectors(&data, &data.queries, row, 1)).collect();
     (data.base, data.queries) = (Vec::new(), Vec::new());
     println!(
         "{{\"rows\": {}, \"dim\": {}, \"version\": \"{}\", \"efforts\": {EFFORTS:?}, {}}}",
