@@ -3,7 +3,7 @@
 
   peers.py FOLDER PEER [--index FILE] [--threads N]
 
-Builds the peer's index of the data set in FOLDER (or reads it from FILE, written by an earlier run) and answers with one
+Builds the peer's index of the data set in FOLDER (or reads it from FILE, written by an earlier run) and answers with a
 line of JSON. Then every line on standard input is an effort: all queries are searched with it, one at a time on one
 core, and a line of JSON says how many a second and which rows were found. Settings are the peers' own recommendations.
 """

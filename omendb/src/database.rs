@@ -406,6 +406,7 @@ impl Database {
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
+            poisoned: engine.poisoned(),
             write: engine.metrics.write.latency(),
             search: engine.metrics.search.latency(),
             fsync: engine.metrics.fsync.latency(),

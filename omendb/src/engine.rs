@@ -319,6 +319,10 @@ impl Engine {
         self.damaged.lock().clone()
     }
 
+    pub(crate) fn poisoned(&self) -> Option<String> {
+        self.poison.get().cloned()
+    }
+
     pub(crate) fn background_error(&self) -> Option<String> {
         self.work.lock().error.as_ref().map(Error::to_string)
     }

@@ -173,6 +173,8 @@ pub struct Stats {
     pub damaged: Vec<String>,
     /// The last failure of background work, if it has not succeeded since.
     pub background_error: Option<String>,
+    /// Why the handle takes no more writes, if a write could not be made durable.
+    pub poisoned: Option<String>,
     /// Write calls, to acknowledgement.
     pub write: Latency,
     /// Search calls.

@@ -148,6 +148,8 @@ class Stats:
     """Damage seen so far, one line a file."""
     background_error: str | None = None
     """The last failure of background work, if it has not succeeded since."""
+    poisoned: str | None = None
+    """Why the handle takes no more writes, if a write could not be made durable."""
     write: Latency = Latency()
     search: Latency = Latency()
     fsync: Latency = Latency()

@@ -142,7 +142,7 @@ impl Run<'_> {
             // The write of unknown outcome decides what exists, so any refusal will do.
             (Err(error), _) if self.poisoned && refuses(&error) => Ok(()),
             // The flush that followed an acknowledged write met the failure; the write itself is safe in the log.
-            (Err(Error::Unusable(_)), _) if self.fs.failures() > 0 => {
+            (Err(Error::Unusable(_)), _) if db.stats().poisoned.is_some() => {
                 self.poisoned = true;
                 Ok(())
             }
