@@ -11,6 +11,7 @@ mod memory;
 mod peer;
 mod recovery;
 mod small_writes;
+mod text;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -47,6 +48,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Full text and hybrid search beside plain tantivy.
+    Text(text::Arguments),
     /// Answers the efforts that peers/compare.py asks for.
     Peer(peer::Arguments),
     /// Time to open after a kill and after a clean close.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Graph { arguments } => graph::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments),
         Command::Calls(arguments) => calls::run(&arguments),
+        Command::Text(arguments) => text::run(&arguments),
         Command::Peer(arguments) => peer::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),

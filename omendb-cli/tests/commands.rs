@@ -72,8 +72,11 @@ fn create_makes_collections_and_refuses_what_cannot_be() {
     );
     assert_eq!(
         made.expect(0).json(),
-        json!({"database": "db", "collection": "docs", "dim": 8, "metric": "l2", "element": "f16"})
+        json!({"database": "db", "collection": "docs", "dim": 8, "metric": "l2", "element": "f16", "analyzer": "english"})
     );
+    let german = ["create", "db", "german", "--dim", "8", "--analyzer", "german-stop", "--json"];
+    assert_eq!(omendb(t.path(), &german).expect(0).json()["analyzer"], "german-stop");
+    omendb(t.path(), &["create", "db", "x", "--dim", "8", "--analyzer", "klingon"]).expect(2);
     let again = omendb(t.path(), &["create", "db", "docs", "--dim", "8", "--json"]).expect(3);
     let error: Value = serde_json::from_str(&again.err).expect("an error as JSON");
     assert_eq!((&error["error"]["kind"], &error["error"]["exit_code"]), (&json!("AlreadyExists"), &json!(3)));
@@ -159,6 +162,38 @@ fn search_takes_vectors_files_and_ids() {
         omendb(t.path(), &["search", "db", "--vector-file", "q.npy", "--row", "2"]).expect(3).err.contains("no row 2")
     );
     omendb(t.path(), &["search", "db", "--like", "zzz"]).expect(1);
+}
+
+#[test]
+fn search_takes_texts_alone_and_with_vectors() {
+    let t = dir();
+    small(t.path());
+    let search = |args: &[&str]| omendb(t.path(), &[&["search", "db", "--json"], args].concat()).expect(0).json();
+    let ids = |found: &Value| -> Value {
+        found["hits"].as_array().expect("hits").iter().map(|hit| hit["id"].clone()).collect()
+    };
+    let found = search(&["--text", "north* -south"]);
+    assert_eq!((ids(&found), &found["complete"]), (json!(["b"]), &json!(true)));
+    assert_eq!(found["hits"][0]["snippet"], json!({"text": "north-east", "start": 0, "highlights": [[0, 5]]}));
+    assert_eq!(found["hits"][0]["text_score"], found["hits"][0]["score"]);
+    assert_eq!(ids(&search(&["--text", "east", "--filter", "year = 1"])), json!(["a"]));
+    let both = search(&["--vector", "[-1, 0]", "--text", "east"]);
+    assert_eq!(both["hits"].as_array().expect("hits").len(), 3);
+    assert!(both["hits"][0]["vector_score"].is_number(), "{both}");
+    let near = search(&["--vector", "[-1, 0]", "--text", "east", "--fuse", "weighted", "--alpha", "1", "-k", "1"]);
+    assert_eq!(ids(&near), json!([3]));
+    assert_eq!(ids(&search(&["--like", "a", "--text", "east", "-k", "1"])), json!(["b"]));
+    let table = omendb(t.path(), &["search", "db", "--text", "east"]).expect(0).out;
+    assert!(table.contains("[east]"), "{table}");
+    assert!(omendb(t.path(), &["search", "db", "--text", "(odd\"*~ AND"]).expect(0).out.contains("nothing found"));
+    for bad in [
+        &["--text", "x", "--alpha", "0.5"][..],
+        &["--text", "x", "--vector", "[1, 0]", "--fuse", "weighted", "--alpha", "7"],
+    ] {
+        omendb(t.path(), &[&["search", "db"], bad].concat()).expect(3);
+    }
+    omendb(t.path(), &["search", "db", "--text", "x", "--fuse", "sum"]).expect(2);
+    omendb(t.path(), &["search", "db", "--vector", "[1, 0]", "--alpha", "0.5"]).expect(2);
     omendb(t.path(), &["search", "db", "--vector", "[1, 0]", "-k", "0"]).expect(3);
     omendb(t.path(), &["search", "db", "--vector", "[1, 0]", "-k", "1000000"]).expect(6);
     omendb(t.path(), &["search", "nowhere", "--like", "a"]).expect(1);

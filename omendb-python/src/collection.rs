@@ -5,7 +5,7 @@ use crate::errors::{OrRaise, exception, invalid};
 use crate::process::{Owned, interruptible};
 use crate::results::{PyBatchHits, PyHits, PyRecord};
 use crate::vectors::{Array, elements_per_vector};
-use omendb::{Batch, Collection, Error, Id, Include, Mmr, Patch, Records, SearchOptions};
+use omendb::{Batch, Collection, Error, Fuse, Id, Include, Mmr, Patch, Records, SearchOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::sync::{Mutex, PoisonError};
@@ -83,8 +83,8 @@ struct Wanted<'py>(
     (usize, usize),
     /// The least score.
     Option<f32>,
-    /// Whether to fetch metadata, text and vector.
-    (bool, bool, bool),
+    /// Whether to fetch metadata, text, vector and snippet.
+    (bool, bool, bool, bool),
     /// The filter.
     Option<Bound<'py, PyAny>>,
     /// `recall` and `ef`.
@@ -106,8 +106,8 @@ struct Special<'py>(
 
 impl Wanted<'_> {
     fn options(&self) -> PyResult<SearchOptions> {
-        let Wanted((k, offset), min_score, (metadata, text, vector), only, (recall, ef), special) = self;
-        let include = Include { vector: *vector, metadata: *metadata, text: *text };
+        let Wanted((k, offset), min_score, (metadata, text, vector, snippet), only, (recall, ef), special) = self;
+        let include = Include { vector: *vector, metadata: *metadata, text: *text, snippet: *snippet };
         let mut options = SearchOptions::new(*k).offset(*offset).include(include);
         if let Some(Special(radius, mmr, _)) = special {
             if let Some(radius) = radius {
@@ -140,11 +140,11 @@ impl PyCollection {
         Ok(self.get(py)?.name())
     }
 
-    /// Dimensions, metric and element type.
+    /// Dimensions, metric, element type and analyzer.
     #[getter]
-    fn schema(&self, py: Python<'_>) -> PyResult<(usize, &'static str, &'static str)> {
+    fn schema(&self, py: Python<'_>) -> PyResult<(usize, &'static str, &'static str, String)> {
         let schema = self.get(py)?.schema();
-        Ok((schema.dim, schema.metric.name(), schema.element.name()))
+        Ok((schema.dim, schema.metric.name(), schema.element.name(), schema.analyzer.to_string()))
     }
 
     /// Quantization and profile.
@@ -314,6 +314,37 @@ impl PyCollection {
         let options = wanted.options()?;
         let measured = interruptible(py, move || collection.recall(sample, &options))?;
         report(py, &measured)
+    }
+
+    /// Searches by text alone, or with a vector, too: fused by rank, or by score with the weight `alpha`.
+    fn search_text(
+        &self,
+        py: Python<'_>,
+        vector: Option<&Bound<'_, PyAny>>,
+        text: &str,
+        alpha: Option<f32>,
+        wanted: Wanted<'_>,
+    ) -> PyResult<PyHits> {
+        let collection = self.get(py)?;
+        let mut options = wanted.options()?;
+        if let Some(alpha) = alpha {
+            options.fuse = Fuse::Weighted { alpha };
+        }
+        let hits = match (vector, wanted.like()?) {
+            (None, None) => py.detach(|| collection.search_text(text, &options)),
+            (None, Some(like)) => py.detach(|| {
+                let unknown = || Error::NotFound(format!("there is no record {like} to search with"));
+                let record = collection.get(&like)?.ok_or_else(unknown)?;
+                options.exclude = vec![like.clone()];
+                collection.search_hybrid(&record.vector, text, &options)
+            }),
+            (Some(vector), _) => {
+                let array = Array::borrow(vector)?;
+                let (elements, _) = array.rows(py, collection.schema())?;
+                py.detach(|| collection.search_hybrid(elements, text, &options))
+            }
+        };
+        PyHits::new(py, hits.or_raise(py)?)
     }
 
     /// Searches with each row of `vectors` on `threads` threads (0: all cores).

@@ -64,7 +64,7 @@ impl PyDatabase {
         dim: usize,
         metric: &str,
         dtype: &str,
-        tuning: (String, String),
+        tuning: (String, String, String),
     ) -> PyResult<PyCollection> {
         let schema = schema(py, dim, metric, dtype, &tuning)?;
         let database = self.database.get().or_raise(py)?;
@@ -79,7 +79,7 @@ impl PyDatabase {
         dim: usize,
         metric: &str,
         dtype: &str,
-        tuning: (String, String),
+        tuning: (String, String, String),
     ) -> PyResult<PyCollection> {
         let schema = schema(py, dim, metric, dtype, &tuning)?;
         let database = self.database.get().or_raise(py)?;
@@ -159,12 +159,20 @@ impl PyDatabase {
     }
 }
 
-/// `tuning` is quantization and profile.
-fn schema(py: Python<'_>, dim: usize, metric: &str, dtype: &str, tuning: &(String, String)) -> PyResult<Schema> {
+/// `tuning` is quantization, profile and analyzer.
+fn schema(
+    py: Python<'_>,
+    dim: usize,
+    metric: &str,
+    dtype: &str,
+    tuning: &(String, String, String),
+) -> PyResult<Schema> {
+    let (quantization, profile, analyzer) = tuning;
     Ok(Schema::new(dim, metric.parse().or_raise(py)?)
         .with_element(dtype.parse().or_raise(py)?)
-        .with_quantization(tuning.0.parse().or_raise(py)?)
-        .with_profile(tuning.1.parse().or_raise(py)?))
+        .with_quantization(quantization.parse().or_raise(py)?)
+        .with_profile(profile.parse().or_raise(py)?)
+        .with_analyzer(analyzer.parse().or_raise(py)?))
 }
 
 /// Verifies a backup.

@@ -21,7 +21,7 @@ mod native {
     #[pymodule_export]
     use super::database::{PyDatabase, open, restore, salvage, verify_backup};
     #[pymodule_export]
-    use super::results::{PyBatchHits, PyHit, PyHits, PyRecord};
+    use super::results::{PyBatchHits, PyHit, PyHits, PyRecord, PySnippet};
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -3,7 +3,7 @@
 use crate::convert::{id_to_python, json_to_python};
 use crate::vectors::to_array;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
-use omendb::{Hit, Hits, Id, Record, Vector};
+use omendb::{Hit, Hits, Id, Record, Snippet, Vector};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
@@ -92,6 +92,24 @@ impl PyHit {
         self.hit.text.as_deref()
     }
 
+    /// The metric's score, or None if the search had no vector.
+    #[getter]
+    fn vector_score(&self) -> Option<f32> {
+        self.hit.vector_score
+    }
+
+    /// The BM25 score, or None if the search had no text, or one that the record's does not match.
+    #[getter]
+    fn text_score(&self) -> Option<f32> {
+        self.hit.text_score
+    }
+
+    /// The piece of the text that matches, or None if there is none or it was not asked for.
+    #[getter]
+    fn snippet(&self) -> Option<PySnippet> {
+        self.hit.snippet.clone().map(PySnippet)
+    }
+
     /// The vector as an array of its stored element type, or None if it was not asked for.
     #[getter]
     fn vector<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -107,6 +125,9 @@ impl PyHit {
         dict.set_item("metadata", self.metadata(py)?)?;
         dict.set_item("text", self.text())?;
         dict.set_item("vector", self.vector(py))?;
+        dict.set_item("vector_score", self.vector_score())?;
+        dict.set_item("text_score", self.text_score())?;
+        dict.set_item("snippet", self.hit.snippet.as_ref().map(|snippet| snippet.marked("**", "**")))?;
         Ok(dict)
     }
 
@@ -116,6 +137,11 @@ impl PyHit {
             ("score", self.score().into_pyobject(py)?.into_any().unbind()),
             ("distance", self.distance().into_pyobject(py)?.into_any().unbind()),
         ];
+        if let Some(score) = self.text_score() {
+            for (name, score) in [("vector_score", self.vector_score()), ("text_score", Some(score))] {
+                fields.push((name, score.into_pyobject(py)?.into_any().unbind()));
+            }
+        }
         if self.hit.metadata.is_some() {
             fields.push(("metadata", self.metadata(py)?));
         }
@@ -124,6 +150,45 @@ impl PyHit {
         }
         let shown = repr_fields(py, "Hit", &fields)?;
         Ok(format!("{}{})", &shown[..shown.len() - 1], vector_repr(self.hit.vector.as_ref())))
+    }
+}
+
+/// A piece of a text that holds words of the query.
+#[pyclass(frozen, name = "Snippet", module = "omendb")]
+pub(crate) struct PySnippet(Snippet);
+
+#[pymethods]
+impl PySnippet {
+    /// The piece: a run of whole words of the text.
+    #[getter]
+    fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The words of `text` that match: (start, end) in characters.
+    #[getter]
+    fn highlights(&self) -> Vec<(usize, usize)> {
+        let characters = |byte: usize| self.0.text[..byte].chars().count();
+        self.0.highlights.iter().map(|range| (characters(range.start), characters(range.end))).collect()
+    }
+
+    /// The piece with each match between `before` and `after`.
+    #[pyo3(signature = (before = "**", after = "**"))]
+    fn marked(&self, before: &str, after: &str) -> String {
+        self.0.marked(before, after)
+    }
+
+    /// The piece as HTML, escaped, with each match in `<b>`.
+    fn to_html(&self) -> String {
+        self.0.to_html()
+    }
+
+    fn __str__(&self) -> String {
+        self.marked("**", "**")
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Snippet({:?})", self.marked("**", "**"))
     }
 }
 

@@ -147,13 +147,6 @@ def test_batch_of_another_width_is_refused(docs: omendb.Collection) -> None:
         docs.search_batch(np.ones((2, 2)))
 
 
-def test_what_is_not_there_yet_is_never_ignored(docs: omendb.Collection) -> None:
-    docs.upsert(["a"], np.ones((1, 4)))
-    with pytest.raises(omendb.Unsupported) as caught:
-        docs.search(text="words")
-    assert isinstance(caught.value, NotImplementedError)
-
-
 def test_recall_and_effort_are_settings(docs: omendb.Collection, rng: np.random.Generator) -> None:
     vectors = rng.standard_normal((3000, 4)).astype(np.float32)
     docs.upsert(np.arange(3000), vectors)
@@ -181,6 +174,7 @@ def test_hits_are_a_sequence(docs: omendb.Collection) -> None:
     assert "<b>" not in hits._repr_html_() and "&lt;b&gt;" in hits._repr_html_()
     assert hits.to_dicts()[1] == {
         "id": "b", "score": -1.0, "distance": 1.0, "metadata": None, "text": None, "vector": None,
+        "vector_score": -1.0, "text_score": None, "snippet": None,
     }  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
-use crate::index::file::{self, Owner};
+use crate::index::derived::Owner;
+use crate::index::file;
 use crate::manifest::{LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, read_all};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
@@ -69,6 +70,10 @@ pub(crate) fn check(engine: &Engine, deep: bool) -> Result<CheckReport> {
                 if let Some(Some((graph, _))) = report.note(file::read(&*engine.storage, &owner)) {
                     report.files += 1;
                     report.bytes += graph.as_bytes().len() as u64;
+                }
+                if let Some(Some(bytes)) = report.note(crate::text::file::check(&*engine.storage, &owner)) {
+                    report.files += 1;
+                    report.bytes += bytes;
                 }
             }
         }

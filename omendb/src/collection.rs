@@ -24,6 +24,7 @@ use crate::segment::reader::Graph;
 use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
 use crate::write::index::MIN_ROWS;
+use crate::write::text::{text_indexed_rows, text_memory};
 use parking_lot::RwLockReadGuard;
 use serde_json::Value;
 use std::sync::Arc;
@@ -41,11 +42,11 @@ pub struct Collection {
 }
 
 impl Collection {
-    fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.handle.0
     }
 
-    fn readable(&self) -> Result<()> {
+    pub(crate) fn readable(&self) -> Result<()> {
         self.engine().usable()?;
         alive(&self.state)
     }
@@ -59,7 +60,7 @@ impl Collection {
     }
 
     /// Remembers damage for `stats` on its way to the caller.
-    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn noted<T>(&self, result: Result<T>) -> Result<T> {
         result.inspect_err(|e| self.engine().note_damage(e))
     }
 
@@ -507,7 +508,7 @@ impl Collection {
 }
 
 /// Refuses what no search can take.
-fn validate_options(options: &SearchOptions) -> Result<()> {
+pub(crate) fn validate_options(options: &SearchOptions) -> Result<()> {
     if options.k == 0 {
         return Err(Error::invalid("k = 0 was given; ask for at least one hit"));
     }
@@ -583,6 +584,8 @@ pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
         settled_rows: graphs(&|g| g.stage == Stage::Settled),
         graph_bytes: version.segments.iter().filter_map(|v| v.segment.graph()).map(|g| g.bytes).sum(),
         filter_columns_bytes: version.segments.iter().map(|v| v.segment.columns_memory()).sum(),
+        text_indexed_rows: text_indexed_rows(&version),
+        text_index_bytes: text_memory(state),
         memtable_records: memtables.iter().map(|m| u64::from(m.rows()) - m.dead.len()).sum(),
         memtable_bytes: version.memtable_bytes(),
         id_index_bytes: state.id_memory.load(Ordering::Relaxed),

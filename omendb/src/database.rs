@@ -9,6 +9,7 @@ use crate::manifest::{LOG_DIR, SEGMENT_DIR};
 use crate::metrics::Stats;
 use crate::schema::{MAX_COLLECTIONS, MAX_NAME_BYTES, Profile, Quantization, Schema};
 use crate::storage::{MemStorage, RealStorage, Storage};
+use crate::text::Analyzer;
 use crate::version::Version;
 use crate::write::commit::new_memtable;
 use crate::write::flush::describe;
@@ -292,8 +293,8 @@ impl Database {
     /// An existing collection, or a new one.
     ///
     /// # Errors
-    /// `InvalidInput` if it exists with another schema, where a default quantization or profile means whichever it has;
-    /// else as [`Database::create_collection`].
+    /// `InvalidInput` if it exists with another schema, where a default quantization, profile or analyzer means
+    /// whichever it has; else as [`Database::create_collection`].
     pub fn get_or_create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
         let existing = match self.collection(name) {
             Err(Error::NotFound(_)) => match self.create_collection(name, schema.clone()) {
@@ -310,6 +311,7 @@ impl Database {
                 schema.quantization
             },
             profile: if schema.profile == Profile::default() { own.profile } else { schema.profile },
+            analyzer: if schema.analyzer == Analyzer::default() { own.analyzer } else { schema.analyzer },
             ..schema.clone()
         };
         if *own != asked {
@@ -402,7 +404,7 @@ impl Database {
             records: collections.iter().map(|c| c.records).sum(),
             collections,
             log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
-            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory(),
+            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory() + engine.text_memory(),
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
@@ -480,6 +482,9 @@ fn show_schema(schema: &Schema) -> String {
     }
     if schema.profile != Profile::default() {
         shown += &format!(", profile {}", schema.profile.name());
+    }
+    if schema.analyzer != Analyzer::default() {
+        shown += &format!(", analyzer {}", schema.analyzer);
     }
     shown
 }

@@ -345,6 +345,33 @@ fn indexes_are_as_documented() {
 }
 
 #[test]
+fn text_indexes_are_as_documented() {
+    let storage = Arc::new(MemStorage::new());
+    let db = Options::new().background(false).seed(UUID_SEED).open_on(storage.clone()).unwrap();
+    let docs = db.create_collection("docs", Schema::new(1, Metric::L2)).unwrap();
+    let rows = 8_000u64;
+    let texts: Vec<String> = (0..rows).map(|row| format!("word{row} and others")).collect();
+    let batch = Batch::new((0..rows).collect(), vec![1.0; rows as usize]);
+    docs.upsert(batch.with_text(texts.iter().map(|text| Some(&**text)))).unwrap();
+    docs.wait_indexed(false).unwrap();
+    let files = files(&storage);
+    let (_, bytes) = only(&files, ".text");
+    let layout = Layout::of("Text index header");
+    let rest = layout.bytes(bytes, "payload");
+    let length = layout.number(bytes, "payload length") as usize;
+    let (payload, checksums) = rest.split_at(length);
+    layout.expect(bytes, &[("major", 1), ("minor", 0), ("version", 1), ("segment", 1), ("rows", rows)]);
+    assert_eq!((layout.bytes(bytes, "magic"), layout.bytes(bytes, "uuid")), (&b"OMENTXT1"[..], &uuid()[..]));
+    assert!(length as u64 > BLOCK_BYTES, "more than one block");
+    let expected: Vec<u8> = payload.chunks(BLOCK_BYTES as usize).flat_map(|b| crc32c(&[b]).to_le_bytes()).collect();
+    assert_eq!(checksums, expected);
+    assert_eq!(layout.hash(bytes, "hash"), xxh3_128(&[&bytes[..64], checksums]));
+    assert!(layout.bytes(bytes, "padding").iter().all(|b| *b == 0));
+    let named = db.handle.0.state.lock().manifest.collections[0].segments[0].footer.clone();
+    assert_eq!(format!("{:032x}", layout.hash(bytes, "footer hash")), named);
+}
+
+#[test]
 fn tombstones_and_backups_are_as_documented() {
     let (storage, db, docs) = database();
     docs.flush().unwrap();

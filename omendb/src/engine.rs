@@ -53,6 +53,11 @@ impl CollectionState {
         }
     }
 
+    /// Whether a segment is not part of the collection any more.
+    pub(crate) fn has_lost(&self, segment: u32) -> bool {
+        self.version.load().segment(segment).is_none() || self.dropped.load(Ordering::Acquire)
+    }
+
     /// The id index for reading, loaded if need be.
     pub(crate) fn ids(&self) -> Result<RwLockReadGuard<'_, Option<IdMap>>> {
         let guard = self.ids.read();
@@ -425,6 +430,12 @@ impl Engine {
         self.wake.notify_all();
     }
 
+    /// There is something new to index or to write.
+    pub(crate) fn request_indexing(&self) {
+        self.work.lock().index = true;
+        self.wake.notify_all();
+    }
+
     fn flush_and_wait(&self) -> Result<()> {
         if !self.has_worker() {
             return self.flush();
@@ -525,7 +536,7 @@ impl Engine {
     pub(crate) fn wait_indexed(&self, settled: bool) -> Result<()> {
         if !self.has_indexer() {
             while self.index_once(settled)? {}
-            return self.write_graphs();
+            return self.write_indexes();
         }
         let mut work = self.work.lock();
         work.last_bulk = None;
@@ -548,7 +559,7 @@ impl Engine {
             if work.stop {
                 drop(work);
                 // A graph took far longer to make than it takes to write.
-                self.write_graphs_or_log();
+                self.write_indexes_or_log();
                 return;
             }
             let busy = work.last_bulk.is_some_and(|at| at.elapsed() < BUSY);
@@ -589,13 +600,13 @@ impl Engine {
             self.wake.notify_all();
             drop(work);
             if idle {
-                self.write_graphs_or_log();
+                self.write_indexes_or_log();
             }
         }
     }
 
-    fn write_graphs_or_log(&self) {
-        if let Err(e) = self.write_graphs() {
+    fn write_indexes_or_log(&self) {
+        if let Err(e) = self.write_indexes() {
             tracing::error!(error = %e, "the file of an index could not be written");
             self.work.lock().error = Some(e);
         }

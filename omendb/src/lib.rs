@@ -76,6 +76,7 @@ mod salvage;
 pub mod schema;
 mod segment;
 pub mod storage;
+mod text;
 mod version;
 mod wal;
 mod write;
@@ -91,10 +92,11 @@ pub use metrics::{CollectionStats, Latency, Stats};
 pub use query::explain::{Explanation, PartPlan, Plan};
 pub use query::group::{Group, Groups};
 pub use query::measure::RecallReport;
-pub use record::{Batch, BlobColumn, Hit, Hits, Include, Mmr, Patch, Record, SearchOptions, Vector, Vectors};
+pub use record::{Batch, BlobColumn, Fuse, Hit, Hits, Include, Mmr, Patch, Record, SearchOptions, Vector, Vectors};
 pub use salvage::{SalvageReport, salvage};
 pub use schema as limits;
 pub use schema::{Element, Metric, Profile, Quantization, Schema};
+pub use text::{Analyzer, Language, Snippet};
 
 /// The parts that the benchmarks measure by themselves. Not an interface: anything here may change at any time.
 #[doc(hidden)]

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::ids::IdColumn;
 use crate::record::{Batch, BlobColumn};
 use crate::segment::RowSource;
+use crate::text::index::TextSlot;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub(crate) struct Block {
     pub(crate) stride: usize,
     pub(crate) metadata: Option<BlobColumn>,
     pub(crate) text: Option<BlobColumn>,
+    pub(crate) text_slot: TextSlot,
 }
 
 impl Block {
@@ -38,6 +40,7 @@ impl Block {
             stride,
             metadata: batch.metadata.clone(),
             text: batch.text.clone(),
+            text_slot: TextSlot::default(),
         }
     }
 
@@ -72,6 +75,7 @@ impl Block {
             stride: a.stride,
             metadata: None,
             text: None,
+            text_slot: TextSlot::default(),
         };
         out.append(a);
         out.append(b);
@@ -140,6 +144,10 @@ impl RowSource for Block {
 
     fn text(&self, row: u32) -> Result<&[u8]> {
         Ok(self.text.as_ref().map_or(&[], |c| c.stored(row as usize)))
+    }
+
+    fn text_slot(&self) -> Option<&TextSlot> {
+        self.text.is_some().then_some(&self.text_slot)
     }
 }
 

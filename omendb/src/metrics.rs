@@ -132,6 +132,10 @@ pub struct CollectionStats {
     pub settled_rows: u64,
     /// Memory of the graphs, bytes.
     pub graph_bytes: u64,
+    /// Rows in segments whose texts are indexed; the others are indexed by the first search that needs them.
+    pub text_indexed_rows: u64,
+    /// Memory of text indexes that are in no file yet, bytes.
+    pub text_index_bytes: u64,
     /// Live records that are in the log and in memory, not in a segment yet.
     pub memtable_records: u64,
     /// Memory of those records, bytes.

@@ -6,6 +6,7 @@ use crate::ids::{Id, IdColumn, IdRef};
 use crate::schema::{
     Element, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES, Metric, Schema,
 };
+use crate::text::Snippet;
 use half::f16;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -562,19 +563,21 @@ pub struct Include {
     pub metadata: bool,
     /// The text.
     pub text: bool,
+    /// The piece of the text that matches, with its matches marked; for searches by text.
+    pub snippet: bool,
 }
 
 impl Include {
     /// Ids, distances and scores alone.
-    pub const NONE: Include = Include { vector: false, metadata: false, text: false };
+    pub const NONE: Include = Include { vector: false, metadata: false, text: false, snippet: false };
     /// Everything.
-    pub const ALL: Include = Include { vector: true, metadata: true, text: true };
+    pub const ALL: Include = Include { vector: true, metadata: true, text: true, snippet: true };
 }
 
 impl Default for Include {
     /// Metadata and text, without the vector.
     fn default() -> Self {
-        Include { vector: false, metadata: true, text: true }
+        Include { vector: false, metadata: true, text: true, snippet: false }
     }
 }
 
@@ -595,6 +598,8 @@ pub struct SearchOptions {
     pub recall: f32,
     /// Overrides `recall` with a fixed effort: nodes of a graph to expand.
     pub ef: Option<usize>,
+    /// How a hybrid search makes one order of two.
+    pub fuse: Fuse,
     /// Only hits within this distance.
     pub max_distance: Option<f32>,
     /// Records that are not to be hits.
@@ -620,6 +625,21 @@ impl Mmr {
     }
 }
 
+/// How the order by vector and the order by text become one.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Fuse {
+    /// Reciprocal rank fusion: a record of rank r in one order gets 1 / (60 + r) of it. A score is the sum of both,
+    /// scaled so that the first of both orders has 1.
+    #[default]
+    Rrf,
+    /// `alpha` times the vector's score and `1 - alpha` times the text's, each scaled over the candidates: the best is
+    /// 1, and 0 is the worst candidate by vector, or no match by text.
+    Weighted {
+        /// 0 to 1: the weight of the vector.
+        alpha: f32,
+    },
+}
+
 impl SearchOptions {
     /// The `k` nearest, with metadata and text.
     pub fn new(k: usize) -> Self {
@@ -631,6 +651,7 @@ impl SearchOptions {
             filter: None,
             recall: 0.95,
             ef: None,
+            fuse: Fuse::Rrf,
             max_distance: None,
             exclude: Vec::new(),
             mmr: None,
@@ -667,6 +688,12 @@ impl SearchOptions {
         self
     }
 
+    /// Sets how a hybrid search makes one order of two.
+    pub fn fuse(mut self, fuse: Fuse) -> Self {
+        self.fuse = fuse;
+        self
+    }
+
     /// Keeps to records within `radius` (a distance, see [`Metric`]), and sets the recall to 1, as a search within a
     /// radius wants them all: `k` bounds their number, and [`Hits::complete`] says whether there are more. Ask for a
     /// lower recall afterwards to search by graphs.
@@ -699,16 +726,22 @@ impl SearchOptions {
 pub struct Hit {
     /// The record's id.
     pub id: Id,
-    /// The metric's distance, lower is better (see [`Metric`]).
+    /// The metric's distance, lower is better (see [`Metric`]); of a search by text alone, the negative score.
     pub distance: f32,
-    /// The metric's score, higher is better.
+    /// What the hits are ordered by, higher is better: the metric's score, BM25, or of a hybrid search the fused score.
     pub score: f32,
+    /// The metric's score, where there was a vector to compare with.
+    pub vector_score: Option<f32>,
+    /// The BM25 score, where the search's text matches the record's.
+    pub text_score: Option<f32>,
     /// The vector, if asked for.
     pub vector: Option<Vector>,
     /// The metadata, if asked for and present.
     pub metadata: Option<Value>,
     /// The text, if asked for and present.
     pub text: Option<String>,
+    /// The piece of the text that matches, if asked for and the search's text matches.
+    pub snippet: Option<Snippet>,
 }
 
 /// The results of one search, best first; records at equal distances keep one order as long as the collection does not

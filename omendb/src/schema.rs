@@ -1,6 +1,7 @@
 //! What a collection holds: element type, dimensions, metric; and the limits on what a user hands in.
 
 use crate::error::{Error, Result};
+use crate::text::Analyzer;
 use serde::{Deserialize, Serialize};
 
 /// The type of a vector's elements, as stored.
@@ -195,6 +196,9 @@ pub struct Schema {
     /// The metric.
     #[serde(default)]
     pub metric: Metric,
+    /// How texts become terms.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub analyzer: Analyzer,
     /// How graphs hold the vectors.
     #[serde(default, skip_serializing_if = "is_default")]
     pub quantization: Quantization,
@@ -211,12 +215,18 @@ impl Schema {
     /// f32 vectors of `dim` dimensions under `metric`.
     pub fn new(dim: usize, metric: Metric) -> Self {
         let (quantization, profile) = (Quantization::Auto, Profile::Default);
-        Schema { dim, element: Element::F32, metric, quantization, profile }
+        Schema { dim, element: Element::F32, metric, analyzer: Analyzer::default(), quantization, profile }
     }
 
     /// The same with another element type.
     pub fn with_element(mut self, element: Element) -> Self {
         self.element = element;
+        self
+    }
+
+    /// The same with another analyzer of texts.
+    pub fn with_analyzer(mut self, analyzer: Analyzer) -> Self {
+        self.analyzer = analyzer;
         self
     }
 
@@ -275,7 +285,7 @@ impl Schema {
                 "quantization rabitq with profile compact given; compact saves the memory that rabitq takes: leave out one",
             ));
         }
-        Ok(())
+        self.analyzer.validate()
     }
 }
 

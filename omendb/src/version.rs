@@ -63,6 +63,16 @@ impl Part<'_> {
         runs
     }
 
+    /// Number of dead rows.
+    pub(crate) fn dead_count(&self) -> u64 {
+        self.dead.range_cardinality(self.start..self.start + self.rows.rows())
+    }
+
+    /// The dead rows of a range, ascending; all numbered within the part.
+    pub(crate) fn dead_rows(&self, range: Range<u32>) -> impl Iterator<Item = u32> {
+        self.dead.range(self.start + range.start..self.start + range.end).map(|row| row - self.start)
+    }
+
     /// Whether a row (numbered within the part) is alive.
     pub(crate) fn is_live(&self, row: u32) -> bool {
         !self.dead.contains(self.start + row)

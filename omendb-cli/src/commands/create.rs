@@ -3,7 +3,7 @@
 use crate::failure::Result;
 use crate::output::Output;
 use crate::target;
-use omendb::{Element, Metric, Profile, Quantization, Schema};
+use omendb::{Analyzer, Element, Metric, Profile, Quantization, Schema};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -29,6 +29,9 @@ pub struct Create {
     /// f32, f16, i8, u8 or bits
     #[arg(long, default_value = "f32")]
     element: Element,
+    /// How texts become terms: a language (also with -stop, to leave out its stop words), or plain
+    #[arg(long, default_value = "english")]
+    analyzer: Analyzer,
     /// How graphs hold vectors: auto, none (no graphs), sq8 or rabitq
     #[arg(long, default_value = "auto")]
     quantization: Quantization,
@@ -43,7 +46,8 @@ impl Create {
         let schema = Schema::new(self.dim, self.metric)
             .with_element(self.element)
             .with_quantization(self.quantization)
-            .with_profile(self.profile);
+            .with_profile(self.profile)
+            .with_analyzer(self.analyzer);
         schema.validate()?;
         let db = target::write_or_create(&self.db)?;
         db.create_collection(&self.collection, schema)?;
@@ -59,6 +63,7 @@ impl Create {
         let json = json!({
             "database": self.db, "collection": self.collection,
             "dim": self.dim, "metric": self.metric.name(), "element": self.element.name(),
+            "analyzer": self.analyzer.to_string(),
             "quantization": self.quantization.name(), "profile": self.profile.name(),
         });
         Ok(Output::new(text, json))

@@ -6,7 +6,7 @@ use crate::failure::{Failure, Result, invalid};
 use crate::formats::{self, Block, Columns, Format, Source, check_finite};
 use crate::output::{Output, count, rate};
 use crate::target;
-use omendb::{Batch, Collection, Database, Element, Error, Metric, Schema, Vectors};
+use omendb::{Analyzer, Batch, Collection, Database, Element, Error, Metric, Schema, Vectors};
 use serde_json::json;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,9 @@ pub struct Import {
     /// Element type of a new collection: f32, f16, i8, u8 or bits [default: the file's]
     #[arg(long)]
     element: Option<Element>,
+    /// How texts of a new collection become terms: a language, or plain [default: english]
+    #[arg(long)]
+    analyzer: Option<Analyzer>,
     /// Dimensions, for bits only: where they are no multiple of 8 [default: 8 a byte]
     #[arg(long)]
     dim: Option<usize>,
@@ -143,7 +146,8 @@ impl Import {
             (Element::Bits, _) => self.dim.unwrap_or(source.dim() * 8),
             _ => source.dim(),
         };
-        let schema = Schema::new(dim, metric).with_element(element);
+        let analyzer = self.analyzer.or_else(|| exported.as_ref().map(|s| s.analyzer)).unwrap_or_default();
+        let schema = Schema::new(dim, metric).with_element(element).with_analyzer(analyzer);
         schema.validate().map_err(Failure::from).map_err(|e| e.at(self.file.display()))?;
         if element == Element::Bits && dim.div_ceil(8) != source.dim() && source.element() != Element::Bits {
             return Err(invalid(format!(
@@ -181,7 +185,12 @@ impl Import {
                 differs("element type", element.name(), has.element.name())
             }
             (.., Some(dim)) if dim != has.dim => differs("dimensions", &dim.to_string(), &has.dim.to_string()),
-            _ => Ok(has),
+            _ => match self.analyzer {
+                Some(analyzer) if analyzer != has.analyzer => {
+                    differs("analyzer", &analyzer.to_string(), &has.analyzer.to_string())
+                }
+                _ => Ok(has),
+            },
         }
     }
 

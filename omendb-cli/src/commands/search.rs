@@ -1,16 +1,16 @@
-//! `search`: the nearest records to a vector, or to a record.
+//! `search`: the best records for a vector, a record, a text, or a vector and a text together.
 
 use crate::failure::{Failure, Result, invalid};
 use crate::formats::{self, Columns, IdType, text::parse_vector};
 use crate::output::{self, Output, id_json, shorten, shortest, vector_json};
 use crate::target::{self, Target};
-use omendb::{Collection, Element, Error, Explanation, Groups, Hit, Hits, Id, Include, SearchOptions, Vectors};
+use omendb::{Collection, Element, Error, Explanation, Fuse, Groups, Hit, Hits, Id, Include, SearchOptions, Vectors};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Find the nearest records to a vector, or to a record
+/// Find the nearest records to a vector or to a record, by words of their texts, or by both
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -18,13 +18,17 @@ Examples:
   omendb search library.omen -c docs --vector '[0.1, 0.2, 0.3]' -k 5
   omendb search library.omen --vector-file queries.npy --row 17 --min-score 0.5
   omendb search library.omen --like king -k 20 --offset 20 --json
+  omendb search library.omen --text 'crash \"safe storage\" -demo'
+  omendb search library.omen --like king --text 'royal*' --fuse weighted --alpha 0.3
   omendb search library.omen --like king --filter \"pos = 'noun' AND year >= 2020\"
   omendb search library.omen --like king --filter '{\"pos\": \"noun\", \"year\": {\"$gte\": 2020}}'
   omendb search library.omen --like king --max-distance 0.4 -k 1000
   omendb search library.omen --like king --group-by pos --per-group 3
   omendb search library.omen --like king --mmr 0.5 --explain
 
-Scores are higher-is-better for every metric: cosine similarity, dot product, or the negative distance.
+Scores are higher-is-better for every metric: cosine similarity, dot product, or the negative distance; BM25 of a text;
+and 0 to 1 for both together. A text is words (any of them), \"phrases\", prefix*, fuzzy~, +must, -must_not, AND, OR, NOT
+and parentheses.
 The vector of a collection of bits is given as its bytes.")]
 pub struct Search {
     #[command(flatten)]
@@ -43,6 +47,21 @@ pub struct Search {
     /// Only records whose metadata passes: an SQL-style condition or a JSON object
     #[arg(long, value_name = "CONDITION")]
     filter: Option<String>,
+    /// Words to search for in the texts
+    #[arg(
+        long,
+        value_name = "WORDS",
+        allow_hyphen_values = true,
+        required_unless_present_any = ["vector", "vector_file", "like"]
+    )]
+    #[arg(conflicts_with_all = ["group_by", "explain", "mmr"])]
+    text: Option<String>,
+    /// How the orders by vector and by text become one
+    #[arg(long, value_name = "HOW", default_value = "rrf", value_parser = ["rrf", "weighted"], requires = "text")]
+    fuse: String,
+    /// Weight of the vector in --fuse weighted, 0 to 1 [default: 0.5]
+    #[arg(long, value_name = "WEIGHT", requires = "text")]
+    alpha: Option<f32>,
     /// Only records within this distance: all of them, up to -k
     #[arg(long, value_name = "DISTANCE", allow_negative_numbers = true)]
     max_distance: Option<f32>,
@@ -73,7 +92,7 @@ pub struct Search {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Query {
     /// A vector: numbers between brackets
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
@@ -95,6 +114,11 @@ impl Search {
         let mut options = self.options()?;
         options.exclude.extend(itself);
         let start = Instant::now();
+        let Some(vector) = vector else {
+            let text = self.text.as_deref().unwrap_or_default();
+            let hits = collection.search_text(text, &options)?;
+            return Ok(render(&hits, self.offset, start.elapsed().as_micros() as u64));
+        };
         if let Some(field) = &self.group_by {
             let found = collection.search_groups(vector, field, self.per_group, &options)?;
             return Ok(render_groups(&found, start.elapsed().as_micros() as u64));
@@ -106,12 +130,15 @@ impl Search {
             output.json["explain"] = json!(told);
             return Ok(output);
         }
-        let hits = collection.search(vector, &options)?;
+        let hits = match &self.text {
+            None => collection.search(vector, &options)?,
+            Some(text) => collection.search_hybrid(vector, text, &options)?,
+        };
         Ok(render(&hits, self.offset, start.elapsed().as_micros() as u64))
     }
 
     fn options(&self) -> Result<SearchOptions> {
-        let include = Include { vector: self.with_vector, metadata: true, text: true };
+        let include = Include { vector: self.with_vector, snippet: self.text.is_some(), ..Include::default() };
         let mut options = SearchOptions::new(self.k).offset(self.offset).include(include);
         if let Some(radius) = self.max_distance {
             options = options.max_distance(radius);
@@ -128,10 +155,18 @@ impl Search {
         if let Some(filter) = &self.filter {
             options = options.filter(target::filter(filter)?);
         }
-        Ok(options)
+        Ok(options.fuse(self.fuse()?))
     }
 
-    fn query(&self, collection: &Collection) -> Result<(Vectors<'static>, Option<Id>)> {
+    fn fuse(&self) -> Result<Fuse> {
+        match (&*self.fuse, self.alpha) {
+            ("weighted", alpha) => Ok(Fuse::Weighted { alpha: alpha.unwrap_or(0.5) }),
+            (_, None) => Ok(Fuse::Rrf),
+            (_, Some(_)) => Err(invalid("--alpha goes with --fuse weighted; ranks have no weights")),
+        }
+    }
+
+    fn query(&self, collection: &Collection) -> Result<(Option<Vectors<'static>>, Option<Id>)> {
         if let Some(word) = &self.query.like {
             let record = target::find(collection, word, self.id_type)?.ok_or_else(|| {
                 Failure::Engine(Error::NotFound(format!(
@@ -140,18 +175,18 @@ impl Search {
                 )))
             })?;
             let vector = Vectors::from(&record.vector);
-            return Ok((owned(vector), Some(record.id)));
+            return Ok((Some(owned(vector)), Some(record.id)));
         }
         if let Some(text) = &self.query.vector {
-            return Ok((self.parse("--vector", text, collection)?, None));
+            return Ok((Some(self.parse("--vector", text, collection)?), None));
         }
-        let path = self.query.vector_file.as_deref().unwrap_or(Path::new(""));
+        let Some(path) = self.query.vector_file.as_deref() else { return Ok((None, None)) };
         match path.extension().and_then(|e| e.to_str()) {
             Some("json" | "txt") => {
                 let text = std::fs::read_to_string(path).map_err(|e| crate::failure::io("read", path, &e))?;
-                Ok((self.parse(&path.display().to_string(), &text, collection)?, None))
+                Ok((Some(self.parse(&path.display().to_string(), &text, collection)?), None))
             }
-            _ => Ok((self.read_row(path, collection)?, None)),
+            _ => Ok((Some(self.read_row(path, collection)?), None)),
         }
     }
 
@@ -209,7 +244,8 @@ pub fn render(hits: &Hits, offset: usize, micros: u64) -> Output {
     for (i, hit) in hits.iter().enumerate() {
         let mut row = vec![(offset + i + 1).to_string(), shorten(&hit.id.to_string(), 40), format!("{:.4}", hit.score)];
         if shows_text {
-            row.push(shorten(hit.text.as_deref().unwrap_or(""), 90));
+            let piece = hit.snippet.as_ref().map(|snippet| snippet.marked("[", "]"));
+            row.push(shorten(piece.as_deref().or(hit.text.as_deref()).unwrap_or(""), 90));
         }
         if shows_metadata {
             row.push(hit.metadata.as_ref().map_or(String::new(), |m| shorten(&m.to_string(), 60)));
@@ -282,6 +318,14 @@ fn hit_json(hit: &Hit) -> Value {
     map.insert("id".into(), id_json(&hit.id));
     map.insert("score".into(), shortest(hit.score));
     map.insert("distance".into(), shortest(hit.distance));
+    // Of a search by vector alone it is the score.
+    let vector_score = hit.vector_score.filter(|score| *score != hit.score);
+    map.extend(vector_score.map(|score| ("vector_score".into(), shortest(score))));
+    map.extend(hit.text_score.map(|score| ("text_score".into(), shortest(score))));
+    if let Some(snippet) = &hit.snippet {
+        let highlights: Vec<_> = snippet.highlights.iter().map(|range| [range.start, range.end]).collect();
+        map.insert("snippet".into(), json!({"text": snippet.text, "start": snippet.start, "highlights": highlights}));
+    }
     if let Some(vector) = &hit.vector {
         map.insert("vector".into(), vector_json(vector));
     }

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._collection import Collection
     from ._database import Database, open, restore, salvage, verify_backup
     from ._hits import BatchHits, Group, Groups, Hits
-    from ._native import Hit, Record, __version__
+    from ._native import Hit, Record, Snippet, __version__
     from ._reports import (
         BackupReport,
         CheckReport,
@@ -86,6 +86,7 @@ __all__ = [
     "Record",
     "RecoveryReport",
     "SalvageReport",
+    "Snippet",
     "Stats",
     "Unsupported",
     "Unusable",
@@ -102,7 +103,7 @@ _HOMES = {
     "_collection": ("Collection",),
     "_database": ("Database", "open", "restore", "salvage", "verify_backup"),
     "_hits": ("BatchHits", "Group", "Groups", "Hits"),
-    "_native": ("Hit", "Record", "__version__"),
+    "_native": ("Hit", "Record", "Snippet", "__version__"),
     "_reports": (
         "BackupReport",
         "CheckReport",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from . import _database, _native
 from ._collection import _DEFAULT_INCLUDE, Collection
@@ -229,6 +229,8 @@ class AsyncCollection(_Runner):
         text: str | None = None,
         like: IdLike | None = None,
         filter: Filter | None = None,
+        fuse: Literal["rrf", "weighted"] = "rrf",
+        alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,
         min_score: float | None = None,
@@ -246,6 +248,8 @@ class AsyncCollection(_Runner):
             text=text,
             like=like,
             filter=filter,
+            fuse=fuse,
+            alpha=alpha,
             recall=recall,
             ef=ef,
             min_score=min_score,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from . import _native, _tables, _vectors
-from ._errors import InvalidInput, Unsupported
+from ._errors import InvalidInput
 from ._hits import BatchHits, Group, Groups, Hits, html_table
 from ._reports import CollectionStats, Explanation, collection_stats, explanation
 from ._types import UNSET, Filter, Id, IdLike, Ids, Include, Metadata, Unset, VectorLike
@@ -18,19 +18,22 @@ from ._types import UNSET, Filter, Id, IdLike, Ids, Include, Metadata, Unset, Ve
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_INCLUDES: dict[tuple[str, ...], tuple[bool, bool, bool]] = {}
+_INCLUDES: dict[tuple[str, ...], tuple[bool, bool, bool, bool]] = {}
+_FIELDS = ("metadata", "text", "vector", "snippet")
 _DEFAULT_INCLUDE: tuple[Include, ...] = ("metadata", "text")
 _DEFAULT_QUALITY = (None, None)
 
 
-def _include(fields: Iterable[str]) -> tuple[bool, bool, bool]:
+def _include(fields: Iterable[str]) -> tuple[bool, bool, bool, bool]:
     key = (fields,) if isinstance(fields, str) else tuple(fields)
     flags = _INCLUDES.get(key)
     if flags is None:
-        unknown = [field for field in key if field not in ("metadata", "text", "vector")]
+        unknown = [field for field in key if field not in _FIELDS]
         if unknown:
-            raise InvalidInput(f'include names {unknown[0]!r}; "metadata", "text" and "vector" can be included')
-        flags = _INCLUDES[key] = ("metadata" in key, "text" in key, "vector" in key)
+            raise InvalidInput(
+                f'include names {unknown[0]!r}; "metadata", "text", "vector" and "snippet" can be included'
+            )
+        flags = _INCLUDES[key] = ("metadata" in key, "text" in key, "vector" in key, "snippet" in key)
     return flags
 
 
@@ -50,12 +53,19 @@ def _quality(recall: float | None, ef: int | None) -> tuple[float | None, int | 
     return recall, None if ef is None else _integer(ef, "ef", 1)
 
 
-def _check_text(text: str | None) -> None:
-    if text is None:
-        return
-    if not isinstance(text, str):
-        raise InvalidInput(f"text of type {type(text).__name__} was given; a str was expected")
-    raise Unsupported("unsupported: text = was given; this version has no full-text search: search with a vector")
+def _weight(fuse: str, alpha: float | None) -> float | None:
+    """The weight of the vector, or None to fuse by rank."""
+    if fuse not in ("rrf", "weighted"):
+        raise InvalidInput(f'fuse = {fuse!r} was given; "rrf" or "weighted" was expected')
+    if fuse == "rrf":
+        if alpha is not None:
+            raise InvalidInput(f'alpha = {alpha!r} goes with fuse="weighted"; ranks have no weights')
+        return None
+    if alpha is None:
+        return 0.5
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
+        raise InvalidInput(f"alpha = {alpha!r} was given; a number from 0 to 1 was expected")
+    return alpha
 
 
 class Collection:
@@ -68,7 +78,7 @@ class Collection:
     Collection('docs', dim=2, metric='cosine', dtype='f32', records=0)
     """
 
-    __slots__ = ("_bits", "_native", "dim", "dtype", "metric", "name")
+    __slots__ = ("_bits", "_native", "analyzer", "dim", "dtype", "metric", "name")
 
     name: str
     """The name."""
@@ -78,6 +88,8 @@ class Collection:
     """`cosine`, `l2`, `dot` or `hamming`."""
     dtype: str
     """Element type of the stored vectors: `f32`, `f16`, `i8`, `u8` or `bits`."""
+    analyzer: str
+    """How texts become terms: see `Database.create_collection`."""
 
     @property
     def quantization(self) -> str:
@@ -92,7 +104,7 @@ class Collection:
     def __init__(self, native: _native.Collection) -> None:
         self._native = native
         self.name = native.name
-        self.dim, self.metric, self.dtype = native.schema
+        self.dim, self.metric, self.dtype, self.analyzer = native.schema
         self._bits = self.dim if self.dtype == "bits" else None
 
     # Writing
@@ -267,6 +279,8 @@ class Collection:
         text: str | None = None,
         like: IdLike | None = None,
         filter: Filter | None = None,
+        fuse: Literal["rrf", "weighted"] = "rrf",
+        alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,
         min_score: float | None = None,
@@ -276,16 +290,21 @@ class Collection:
         offset: int = 0,
         include: Iterable[Include] = _DEFAULT_INCLUDE,
     ) -> Hits:
-        """The `k` records nearest to a vector, best first; equal distances keep one order while nothing changes.
+        """The `k` best records, best first: the nearest to a vector, the best matches of a text, or both in one order.
 
         Args:
-            vector: shape (dim,).
+            vector: shape (dim,). Equal distances keep one order while nothing changes.
             k: how many hits to return, 1 to 100,000 less `offset`.
-            text: words to search for in the texts.
+            text: words to search for in the texts, scored by BM25: `crash safety` (any of them), `"crash safe"`,
+                `+must -must_not`, `a AND (b OR c) AND NOT d`, `prefix*`, `fuzzy~`. Every string is a query.
             like: the id of a record to search with, in place of a vector; the record itself is left out.
             filter: only records whose metadata match: a dict of operators such as
                 `{"lang": "en", "year": {"$gte": 2020}}`, or a string in the style of SQL such as
                 `"lang = 'en' AND year >= 2020"`. See the README for all operators.
+            fuse: with vector and text, how their orders become one: "rrf", reciprocal rank fusion (a score of 1 is the
+                first of both), or "weighted", `alpha` times the one score and `1 - alpha` times the other, each scaled
+                to 0...1. Hits show both as `vector_score` and `text_score` (None: no match).
+            alpha: the weight of the vector in "weighted", 0 to 1; 0.5 by default.
             recall: the share of the true nearest to find on average, 0.5 to 1; 0.95 by default, 1 is an exact scan.
                 Records that have no graph yet are scanned exactly.
             ef: a fixed effort instead of `recall`: how many nodes of a graph to expand, 1 to 100,000.
@@ -297,13 +316,12 @@ class Collection:
                 nearest. 1: the nearest; 0: as different as can be. `k + offset` is 1,000 at most.
             mmr_pool: candidates for `mmr`, up to 10,000; default four times as many as are wanted, 50 at least.
             offset: how many of the best hits to skip.
-            include: which of "metadata", "text" and "vector" to fetch.
+            include: which of "metadata", "text", "vector" and "snippet" (the piece of the text that matches) to fetch.
 
         Raises:
             InvalidInput: a vector of another dimension, NaN, an argument out of range, a malformed filter (says where).
             LimitExceeded: a filter too deep or too large, `k + offset` over 100,000.
             NotFound: there is no record `like`.
-            Unsupported: an argument that this version cannot honour yet.
 
         >>> import omendb
         >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
@@ -312,11 +330,12 @@ class Collection:
         Hits([Hit(id='a', score=1.0, distance=0.0, metadata={'lang': 'en'})], complete=False)
         >>> docs.search([0.0, 1.0], k=2, filter={"lang": "en"}).ids
         ['a']
+        >>> _ = docs.upsert(["c", "d"], [[1.0, 0.1], [0.1, 1.0]], text=["crash safe storage", "a crash"])
+        >>> docs.search(text="crash* -safe").ids, docs.search([1.0, 0.0], k=2, text="crash storage").ids
+        (['d'], ['c', 'd'])
         >>> docs.search(like="a").ids, docs.search([1.0, 0.0], max_distance=0.5).ids
         (['b'], ['a'])
         """
-        if text is not None:
-            _check_text(text)
         quality = _DEFAULT_QUALITY if recall is None and ef is None else _quality(recall, ef)
         flags = _INCLUDES[_DEFAULT_INCLUDE] if include is _DEFAULT_INCLUDE else _include(include)
         if type(k) is not int or k < 1:
@@ -328,14 +347,17 @@ class Collection:
         special = None
         if max_distance is not None or mmr is not None or like is not None or mmr_pool is not None:
             special = _special(max_distance, mmr, mmr_pool, like)
-        if (vector is None) == (like is None):
-            raise InvalidInput(
-                "search was given neither a vector nor text nor the id of a record; give one of them"
-                if vector is None
-                else "search was given both a vector and the id of a record (like); give one of them"
-            )
+        wanted = ((k, offset), min_score, flags, filter, quality, special)
         query = None if vector is None else _vectors.query(vector, bits=self._bits)
-        return Hits(self._native.search(query, ((k, offset), min_score, flags, filter, quality, special)))
+        if vector is not None and like is not None:
+            raise InvalidInput("search was given both a vector and the id of a record (like); give one of them")
+        if text is not None:
+            if not isinstance(text, str):
+                raise InvalidInput(f"text of type {type(text).__name__} was given; a str was expected")
+            return Hits(self._native.search_text(query, text, _weight(fuse, alpha), wanted))
+        if query is None and like is None:
+            raise InvalidInput("search was given neither a vector nor text nor the id of a record; give one of them")
+        return Hits(self._native.search(query, wanted))
 
     def search_batch(
         self,

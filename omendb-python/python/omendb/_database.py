@@ -121,6 +121,7 @@ class Database:
         metric: str = "cosine",
         dtype: str = "f32",
         *,
+        analyzer: str = "english",
         quantization: str = "auto",
         profile: str = "default",
     ) -> Collection:
@@ -133,6 +134,9 @@ class Database:
                 or "hamming" for bits.
             dtype: how elements are stored: "f32", "f16", "i8", "u8" or "bits"; what is given in another type is
                 converted, and refused where it does not fit.
+            analyzer: how texts, and queries for them, become terms: "english" or another language whose stems to use,
+                "plain" for none; with "-stop" appended the language's stop words are left out ("english-stop").
+                Chinese, Japanese and Korean text is indexed by pairs of characters in all of them ("cjk" is "plain").
             quantization: how graphs hold vectors for the walk (what it finds is compared exactly): "auto", the fastest;
                 "rabitq", one bit a dimension of each neighbour beside 8 bits of each row, for cosine and l2 up to
                 1,024 dimensions; "sq8", 8 bits a dimension, in less memory; "none", no graph: every search is an
@@ -141,14 +145,16 @@ class Database:
 
         Raises:
             AlreadyExists: there is a collection of that name.
-            InvalidInput: a dimension out of range, an unknown metric, element type, quantization or profile.
+            InvalidInput: a dimension out of range, an unknown metric, element type, analyzer, quantization or
+                profile.
             Unsupported: the quantization "pq" or "binary", or "rabitq" with a metric or dimension that it does not take.
 
         >>> import omendb
         >>> omendb.open(":memory:").create_collection("docs", dim=3, metric="euclidean").metric
         'l2'
         """
-        return Collection(self._native.create_collection(*_schema(name, dim, metric, dtype, quantization, profile)))
+        schema = _schema(name, dim, metric, dtype, analyzer, quantization, profile)
+        return Collection(self._native.create_collection(*schema))
 
     def get_or_create_collection(
         self,
@@ -157,21 +163,22 @@ class Database:
         metric: str = "cosine",
         dtype: str = "f32",
         *,
+        analyzer: str = "english",
         quantization: str = "auto",
         profile: str = "default",
     ) -> Collection:
         """Opens a collection, or creates it; arguments as of `create_collection`.
 
         Raises:
-            InvalidInput: there is one with other dimensions, metric or element type, or with another quantization or
-                profile than the one asked for; "auto" and "default" ask for none.
+            InvalidInput: there is one with other dimensions, metric or element type, or with another analyzer,
+                quantization or profile than the one asked for; "english", "auto" and "default" ask for none.
 
         >>> import omendb
         >>> db = omendb.open(":memory:")
         >>> db.get_or_create_collection("docs", dim=3).name, db.get_or_create_collection("docs", dim=3).name
         ('docs', 'docs')
         """
-        schema = _schema(name, dim, metric, dtype, quantization, profile)
+        schema = _schema(name, dim, metric, dtype, analyzer, quantization, profile)
         return Collection(self._native.get_or_create_collection(*schema))
 
     def get_collection(self, name: str) -> Collection:
@@ -346,13 +353,13 @@ def _name(name: Any) -> str:
 
 
 def _schema(
-    name: Any, dim: Any, metric: Any, dtype: Any, quantization: Any, profile: Any
-) -> tuple[str, int, str, str, tuple[str, str]]:
-    named = {"metric": metric, "dtype": dtype, "quantization": quantization, "profile": profile}
+    name: Any, dim: Any, metric: Any, dtype: Any, analyzer: Any, quantization: Any, profile: Any
+) -> tuple[str, int, str, str, tuple[str, str, str]]:
+    named = {"metric": metric, "dtype": dtype, "analyzer": analyzer, "quantization": quantization, "profile": profile}
     for argument, value in named.items():
         if not isinstance(value, str):
             raise InvalidInput(f"{argument} of type {type(value).__name__} was given; a str was expected")
-    return _name(name), _integer(dim, "dim", 1), metric, dtype, (quantization, profile)
+    return _name(name), _integer(dim, "dim", 1), metric, dtype, (quantization, profile, analyzer)
 
 
 def verify_backup(path: _PathLike) -> CheckReport:

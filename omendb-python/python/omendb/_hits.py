@@ -88,7 +88,7 @@ class Hits(Sequence[_native.Hit]):
         return iter(self._all())
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """The hits as plain dicts: id, score, distance, metadata, text, vector."""
+        """The hits as plain dicts: id, score, distance, metadata, text, vector, vector_score, text_score, snippet."""
         return [hit.to_dict() for hit in self._all()]
 
     def _columns(self) -> dict[str, Any]:

@@ -14,11 +14,11 @@ _Path = str | PathLike[str]
 _Floats = npt.NDArray[np.float32]
 # The greatest distance, lambda and pool of maximal marginal relevance, the id of a record to search with.
 _Special = tuple[float | None, tuple[float, int | None] | None, Any]
-# k and offset, the least score, whether to fetch metadata, text and vector, the filter, recall and ef, and the rest.
+# k and offset, the least score, whether to fetch metadata, text, vector and snippet, the filter, recall and ef, and the rest.
 _Wanted = tuple[
     tuple[int, int],
     float | None,
-    tuple[bool, bool, bool],
+    tuple[bool, bool, bool, bool],
     Filter | None,
     tuple[float | None, int | None],
     _Special | None,
@@ -38,6 +38,15 @@ class Hit:
     def distance(self) -> float:
         """The metric's distance: lower is better."""
     @property
+    def vector_score(self) -> float | None:
+        """The metric's score, or None if the search had no vector."""
+    @property
+    def text_score(self) -> float | None:
+        """The BM25 score, or None if the search had no text, or one that the record's does not match."""
+    @property
+    def snippet(self) -> Snippet | None:
+        """The piece of the text that matches, or None if there is none or it was not asked for."""
+    @property
     def metadata(self) -> dict[str, Any] | None:
         """The metadata, or None if there is none or it was not asked for."""
     @property
@@ -48,6 +57,21 @@ class Hit:
         """The vector as an array of its stored element type, or None if it was not asked for."""
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dict."""
+
+@final
+class Snippet:
+    """A piece of a text that holds words of the query."""
+
+    @property
+    def text(self) -> str:
+        """The piece: a run of whole words of the text."""
+    @property
+    def highlights(self) -> list[tuple[int, int]]:
+        """The words of `text` that match: (start, end) in characters."""
+    def marked(self, before: str = "**", after: str = "**") -> str:
+        """The piece with each match between `before` and `after`."""
+    def to_html(self) -> str:
+        """The piece as HTML, escaped, with each match in `<b>`."""
 
 @final
 class Record:
@@ -96,7 +120,7 @@ class Collection:
     @property
     def name(self) -> str: ...
     @property
-    def schema(self) -> tuple[int, str, str]: ...
+    def schema(self) -> tuple[int, str, str, str]: ...
     @property
     def tuning(self) -> tuple[str, str]: ...
     def upsert(
@@ -128,6 +152,9 @@ class Collection:
     def count(self, only: Filter | None) -> int: ...
     def iterate(self, only: Filter | None) -> RecordIterator: ...
     def search(self, vector: npt.NDArray[Any] | None, wanted: _Wanted) -> Hits: ...
+    def search_text(
+        self, vector: npt.NDArray[Any] | None, text: str, alpha: float | None, wanted: _Wanted
+    ) -> Hits: ...
     def search_groups(
         self, vector: npt.NDArray[Any], wanted: _Wanted, field: str, per_group: int
     ) -> tuple[list[tuple[Any, Hits]], bool]: ...
@@ -142,10 +169,10 @@ class Collection:
 @final
 class Database:
     def create_collection(
-        self, name: str, dim: int, metric: str, dtype: str, tuning: tuple[str, str]
+        self, name: str, dim: int, metric: str, dtype: str, tuning: tuple[str, str, str]
     ) -> Collection: ...
     def get_or_create_collection(
-        self, name: str, dim: int, metric: str, dtype: str, tuning: tuple[str, str]
+        self, name: str, dim: int, metric: str, dtype: str, tuning: tuple[str, str, str]
     ) -> Collection: ...
     def collection(self, name: str) -> Collection: ...
     def drop_collection(self, name: str) -> None: ...

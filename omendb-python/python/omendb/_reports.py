@@ -125,6 +125,10 @@ class CollectionStats:
     """Rows in segments whose graph is the careful one."""
     graph_bytes: int = 0
     """Memory of the graphs."""
+    text_indexed_rows: int = 0
+    """Rows in segments whose texts are indexed; the others are indexed by the first search that needs them."""
+    text_index_bytes: int = 0
+    """Memory of text indexes that are in no file yet."""
 
 
 @dataclass(frozen=True)

@@ -181,10 +181,10 @@ def _what(query: VectorStoreQuery) -> dict[str, Any]:
         return {"vector": query.query_embedding}
     if query.mode == VectorStoreQueryMode.TEXT_SEARCH:
         return {"text": query.query_str}
-    if query.mode == VectorStoreQueryMode.HYBRID and query.alpha is None:
-        return {"vector": query.query_embedding, "text": query.query_str}
-    weighted = " with alpha" if query.mode == VectorStoreQueryMode.HYBRID else ""
-    raise Unsupported(f"unsupported: query mode {query.mode.value}{weighted}; use default, mmr, text_search or hybrid")
+    if query.mode == VectorStoreQueryMode.HYBRID:
+        both = {"vector": query.query_embedding, "text": query.query_str}
+        return both if query.alpha is None else {**both, "fuse": "weighted", "alpha": query.alpha}
+    raise Unsupported(f"unsupported: query mode {query.mode.value}; use default, mmr, text_search or hybrid")
 
 
 def _diverse(collection: Collection, query: VectorStoreQuery, condition: Any, **kwargs: Any) -> list[Hit]:

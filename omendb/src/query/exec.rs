@@ -293,9 +293,12 @@ impl<'a> Search<'a> {
             id: fields.id,
             distance: candidate.key,
             score: self.collection.schema.metric.score(candidate.key),
+            vector_score: Some(self.collection.schema.metric.score(candidate.key)),
+            text_score: None,
             vector: fields.vector,
             metadata: fields.metadata,
             text: fields.text,
+            snippet: None,
         })
     }
 }
@@ -371,15 +374,20 @@ fn scan_part(
     Ok(scanned)
 }
 
-struct Fields {
-    id: crate::ids::Id,
-    vector: Option<Vector>,
-    metadata: Option<serde_json::Value>,
-    text: Option<String>,
+pub(crate) struct Fields {
+    pub(crate) id: crate::ids::Id,
+    pub(crate) vector: Option<Vector>,
+    pub(crate) metadata: Option<serde_json::Value>,
+    pub(crate) text: Option<String>,
 }
 
 /// Reads one row's fields.
-fn fields(collection: &CollectionState, source: &dyn RowSource, row: u32, include: Include) -> Result<Fields> {
+pub(crate) fn fields(
+    collection: &CollectionState,
+    source: &dyn RowSource,
+    row: u32,
+    include: Include,
+) -> Result<Fields> {
     let damaged = |what: &str| Error::corrupt("record", u64::from(row), what);
     let id = decode(source.id(row)?).ok_or_else(|| damaged("an id does not decode"))?.to_owned();
     let vector = match include.vector {

@@ -3,6 +3,7 @@
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod group;
+pub(crate) mod hybrid;
 pub(crate) mod measure;
 pub(crate) mod mmr;
 pub mod topk;

@@ -7,6 +7,7 @@ pub(crate) mod writer;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
+use crate::text::index::TextSlot;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
@@ -37,6 +38,10 @@ pub(crate) trait RowSource: Sync {
     }
     /// Stored text: empty where absent, else a marker byte and UTF-8.
     fn text(&self, row: u32) -> Result<&[u8]>;
+    /// Where the index of the texts is kept; none where no row has a text.
+    fn text_slot(&self) -> Option<&TextSlot> {
+        None
+    }
 }
 
 /// Reads stored metadata.

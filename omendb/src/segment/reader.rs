@@ -10,6 +10,7 @@ use crate::index::file::Stage;
 use crate::index::graph::GraphIndex;
 use crate::manifest::{CollectionEntry, SegmentEntry, hex};
 use crate::storage::{Bytes, Storage};
+use crate::text::index::TextSlot;
 use arc_swap::ArcSwapOption;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(crate) struct Segment {
     columns: OnceLock<Columns>,
     /// Bytes of `columns`.
     columns_bytes: AtomicU64,
+    text: TextSlot,
     /// One bit a block: set once its checksum has been seen to match.
     verified: Vec<AtomicU64>,
 }
@@ -141,6 +143,7 @@ impl Segment {
             vectors_verified: AtomicBool::new(false),
             columns: OnceLock::new(),
             columns_bytes: AtomicU64::new(0),
+            text: TextSlot::default(),
             verified,
         })
     }
@@ -354,5 +357,9 @@ impl RowSource for Segment {
 
     fn text(&self, row: u32) -> Result<&[u8]> {
         self.variable(SectionKind::TextEnds, SectionKind::Text, 8, row)
+    }
+
+    fn text_slot(&self) -> Option<&TextSlot> {
+        (self.footer.section(SectionKind::Text).len > 0).then_some(&self.text)
     }
 }

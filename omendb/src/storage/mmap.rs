@@ -1,8 +1,31 @@
-//! Read-only mappings of immutable files. The only unsafe code of the storage layer.
+//! Read-only mappings of immutable files, and bytes that stay in place. The only unsafe code of the storage layer.
 
 use super::Bytes;
+use stable_deref_trait::StableDeref;
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
+
+/// Bytes for a library that keeps slices of them beside their owner.
+#[derive(Debug, Clone)]
+pub(crate) struct Pinned(Bytes);
+
+impl Pinned {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Pinned(bytes)
+    }
+}
+
+impl Deref for Pinned {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+// SAFETY: `Bytes` holds its owner in an `Arc`, which does not move it, and whoever makes one promises that its slice
+// neither changes nor moves while it lives: in this crate owners are mappings and vectors that are never changed.
+unsafe impl StableDeref for Pinned {}
 
 /// Maps the whole of `file`, whose length is taken here and checked against the mapping.
 pub(super) fn map_file(file: &File) -> io::Result<Bytes> {

@@ -14,6 +14,7 @@ mod real;
 pub mod sim;
 
 pub use mem::MemStorage;
+pub(crate) use mmap::Pinned;
 pub use real::RealStorage;
 
 use std::fmt;

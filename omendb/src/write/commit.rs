@@ -10,6 +10,7 @@ use crate::ids::IdColumn;
 use crate::memtable::{Block, Memtable};
 use crate::record::{BlobColumn, show_id};
 use crate::segment::decode_metadata;
+use crate::text::index::TextSlot;
 use crate::version::Version;
 use crate::wal::{FrameKind, LogWriter, SMALL_CHUNK};
 use crate::write::bulk::Bulk;
@@ -480,6 +481,7 @@ impl Staged {
                 vectors: vector,
                 metadata: blob(&change.metadata, source.metadata(row))?,
                 text: blob(&change.text, source.text(row))?,
+                text_slot: TextSlot::default(),
             })
         };
         match self.overlay.get(&(collection.id, id.to_vec())) {

@@ -1,8 +1,10 @@
-//! Indexing: sealed segments get graphs in the background. A segment without one is scanned exactly.
+//! Indexing: sealed segments get graphs and text indexes in the background. A segment without a graph is scanned
+//! exactly.
 
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
-use crate::index::file::{self, Owner, Stage, index_path};
+use crate::index::derived::{GRAPH, Owner};
+use crate::index::file::{self, Stage};
 use crate::index::graph::{BuildParams, Rows, build};
 use crate::schema::{MAX_RABITQ_DIM, Quantization, Schema};
 use crate::segment::RowSource;
@@ -49,8 +51,8 @@ fn alike(version: &Version) -> Vec<u32> {
 }
 
 impl Engine {
-    /// Does the most useful piece of indexing; true if there was one. Graphs come first, better graphs later, and only
-    /// where `settle` says so.
+    /// Does the most useful piece of indexing; true if there was one. Graphs come first, then text indexes, then better
+    /// graphs, and those only where `settle` says so.
     pub(crate) fn index_once(&self, settle: bool) -> Result<bool> {
         for collection in self.all_collections() {
             if self.merge_unindexed(&collection)? {
@@ -63,6 +65,9 @@ impl Engine {
                     return Ok(true);
                 }
             }
+        }
+        if self.index_text_once()? {
+            return Ok(true);
         }
         if !settle {
             return Ok(false);
@@ -201,7 +206,7 @@ impl Engine {
         }
     }
 
-    fn owner<'a>(&self, segment: &'a Segment) -> Owner<'a> {
+    pub(crate) fn owner<'a>(&self, segment: &'a Segment) -> Owner<'a> {
         Owner { uuid: self.uuid, segment: segment.id_number(), rows: segment.rows(), footer: &segment.entry.footer }
     }
 
@@ -222,10 +227,7 @@ impl Engine {
                 return Ok(());
             }
         };
-        let threads = match self.options.background {
-            true => std::thread::available_parallelism().map_or(1, |n| n.get()),
-            false => 1,
-        };
+        let threads = self.indexing_threads();
         let params = params(&collection.schema, stage);
         let rows = Rows::new(vectors, segment.rows() as usize, &collection.schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
@@ -246,8 +248,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the files of the graphs that have none yet.
-    pub(crate) fn write_graphs(&self) -> Result<()> {
+    /// On how many threads an index is built: a simulation wants one order of calls.
+    pub(crate) fn indexing_threads(&self) -> usize {
+        match self.options.background {
+            true => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            false => 1,
+        }
+    }
+
+    /// Writes the files of the graphs and text indexes that have none yet.
+    pub(crate) fn write_indexes(&self) -> Result<()> {
+        self.write_graphs()?;
+        self.write_texts()
+    }
+
+    fn write_graphs(&self) -> Result<()> {
         for collection in self.all_collections() {
             let version = collection.version.load_full();
             for view in &version.segments {
@@ -260,10 +275,7 @@ impl Engine {
     }
 
     fn write_graph(&self, collection: &CollectionState, segment: &Segment, graph: &Graph) -> Result<()> {
-        let gone = || {
-            let version = collection.version.load();
-            version.segment(segment.id_number()).is_none() || collection.dropped.load(Ordering::Acquire)
-        };
+        let gone = || collection.has_lost(segment.id_number());
         if gone() {
             return Ok(());
         }
@@ -271,7 +283,7 @@ impl Engine {
         // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
         let _turn = self.maintenance.lock();
         if gone() || written.is_err() {
-            let _ = self.storage.remove(&index_path(segment.id_number()));
+            let _ = self.storage.remove(&GRAPH.path(segment.id_number()));
         }
         // The graph serves this handle in any case; the next one makes it again.
         written

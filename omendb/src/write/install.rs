@@ -3,7 +3,7 @@
 use crate::engine::{CollectionState, Engine, State};
 use crate::error::Result;
 use crate::idmap::{IdMap, Location, by_shard};
-use crate::index::file::index_path;
+use crate::index::derived;
 use crate::manifest::{Manifest, SEGMENT_DIR, manifest_path};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
@@ -115,10 +115,11 @@ impl Engine {
         let mut files = vec![manifest_path(before.number)];
         let named = |m: &Manifest| -> std::collections::BTreeSet<String> {
             let segments = m.collections.iter().flat_map(|c| &c.segments);
-            // Whether there is an index file or not: what is deleted must be gone from it too.
+            // Whether there are derived files or not: what is deleted must be gone from them too.
             segments
-                .flat_map(|s| [Some(s.data_path()), s.tombstones_path(), Some(index_path(s.id))])
-                .flatten()
+                .flat_map(|s| {
+                    [Some(s.data_path()), s.tombstones_path()].into_iter().flatten().chain(derived::paths(s.id))
+                })
                 .collect()
         };
         files.extend(named(&before).difference(&named(now)).cloned());

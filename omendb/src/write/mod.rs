@@ -8,3 +8,4 @@ pub(crate) mod index;
 pub(crate) mod install;
 pub(crate) mod payload;
 pub(crate) mod recover;
+pub(crate) mod text;

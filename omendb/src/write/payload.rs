@@ -10,6 +10,7 @@ use crate::codec::Reader;
 use crate::ids::{IdColumn, decode};
 use crate::memtable::{Block, hash_ids};
 use crate::record::BlobColumn;
+use crate::text::index::TextSlot;
 
 const HAS_METADATA: u32 = 1;
 const HAS_TEXT: u32 = 2;
@@ -57,7 +58,16 @@ pub(crate) fn decode_upsert(payload: &[u8], stride: usize, hash_seed: u64) -> Op
     let metadata = if flags & HAS_METADATA != 0 { Some(decode_blobs(&mut r, rows)?) } else { None };
     let text = if flags & HAS_TEXT != 0 { Some(decode_blobs(&mut r, rows)?) } else { None };
     let hashes = hash_ids(&ids, hash_seed);
-    r.is_empty().then_some(Block { start: 0, hashes, ids, vectors, stride, metadata, text })
+    r.is_empty().then_some(Block {
+        start: 0,
+        hashes,
+        ids,
+        vectors,
+        stride,
+        metadata,
+        text,
+        text_slot: TextSlot::default(),
+    })
 }
 
 pub(crate) fn decode_delete(payload: &[u8]) -> Option<IdColumn> {

@@ -5,7 +5,7 @@ use crate::database::{Options, RecoveryReport};
 use crate::engine::{CollectionState, Opened, State};
 use crate::error::{Error, Result};
 use crate::idmap::MEMTABLE;
-use crate::index::file::parse_segment;
+use crate::index::derived::parse_segment;
 use crate::manifest::{
     CollectionEntry, FORMAT_MAJOR, LOCK_PATH, LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, data_path, manifest_path,
     parse_number, read_all,
@@ -353,8 +353,8 @@ fn remove_leftovers(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
     }
     for entry in list(SEGMENT_DIR)? {
         let path = format!("{SEGMENT_DIR}/{}", entry.name);
-        let index = parse_segment(&entry.name).is_some_and(|segment| named.contains(&data_path(segment)));
-        if !named.contains(&path) && !index {
+        let derived = parse_segment(&entry.name).is_some_and(|segment| named.contains(&data_path(segment)));
+        if !named.contains(&path) && !derived {
             leftovers.push(path);
         }
     }

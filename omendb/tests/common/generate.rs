@@ -128,7 +128,8 @@ pub fn step(rng: &mut Rng, state: &State, mix: &Mix) -> Step {
             Step::Delete { name, ids: rows.into_iter().map(|r| r.id).collect() }
         }
         29..33 => Step::Flush,
-        33..36 => Step::Compact,
+        33..35 => Step::Compact,
+        35 => Step::Index,
         36 => Step::Drop { name },
         37 => Step::Upsert { name: "missing".to_owned(), rows: rows(rng, schema, 1, mix.ids) },
         _ if mix.reopen => Step::Reopen,
@@ -189,6 +190,21 @@ pub fn named() -> Vec<(&'static str, Vec<Step>)> {
                 delete(&[0, 3]),
                 Step::Compact,
                 put(3, 3..4),
+            ],
+        ),
+        (
+            "index",
+            vec![
+                create.clone(),
+                put(1, 0..5),
+                Step::Index,
+                update(1, "one"),
+                delete(&[0]),
+                put(2, 4..7),
+                Step::Index,
+                Step::Reopen,
+                put(3, 6..8),
+                Step::Compact,
             ],
         ),
         ("bulk", vec![create.clone(), put(1, 0..1), put(2, 0..24), put(3, 20..22), put(4, 10..40), delete(&[0, 25])]),

@@ -63,6 +63,8 @@ pub enum Step {
     },
     Flush,
     Compact,
+    /// Flushes, merges what has no graph, and writes the text index of every segment.
+    Index,
     /// Closes the database and opens it again.
     Reopen,
     /// Closes the database, as the last step.
@@ -72,12 +74,12 @@ pub enum Step {
 impl Step {
     /// Whether a step changes what the database holds.
     pub fn is_write(&self) -> bool {
-        !matches!(self, Step::Flush | Step::Compact | Step::Reopen | Step::Close)
+        !matches!(self, Step::Flush | Step::Compact | Step::Index | Step::Reopen | Step::Close)
     }
 
     /// Whether everything before an acknowledged step is durable, whatever the durability.
     pub fn makes_durable(&self) -> bool {
-        matches!(self, Step::Flush | Step::Reopen | Step::Close)
+        matches!(self, Step::Flush | Step::Index | Step::Reopen | Step::Close)
     }
 }
 
@@ -129,7 +131,7 @@ impl State {
                 let table = self.0.get_mut(name).ok_or("NotFound")?;
                 Ok(ids.iter().filter(|id| table.docs.remove(*id).is_some()).count())
             }
-            Step::Flush | Step::Compact | Step::Reopen | Step::Close => Ok(0),
+            Step::Flush | Step::Compact | Step::Index | Step::Reopen | Step::Close => Ok(0),
         }
     }
 }
@@ -209,6 +211,12 @@ pub fn perform(db: &Database, step: &Step) -> omendb::Result<usize> {
         Step::Delete { name, ids } => db.collection(name)?.delete(ids),
         Step::Flush => db.flush().map(|()| 0),
         Step::Compact => db.compact().map(|()| 0),
+        Step::Index => {
+            for name in db.collections() {
+                db.collection(&name)?.wait_indexed(false)?;
+            }
+            Ok(0)
+        }
         Step::Reopen | Step::Close => db.close().map(|()| 0),
     }
 }
@@ -289,6 +297,31 @@ pub fn cross_check(db: &Database, state: &State) -> Result<(), Trouble> {
         let query = table.docs.values().next().map(|d| d.vector.clone()).unwrap_or_else(|| ones(&table.schema));
         check_search(&collection, table, &query, table.docs.len() + 1)?;
         check_search(&collection, table, &ones(&table.schema), 3)?;
+        check_texts(&collection, table)?;
+    }
+    Ok(())
+}
+
+/// Text search and the records must agree about which texts there are.
+fn check_texts(collection: &omendb::Collection, table: &Table) -> Result<(), Trouble> {
+    let name = collection.name();
+    let texts: Vec<(&Id, &str)> = table.docs.iter().filter_map(|(id, doc)| Some((id, doc.text.as_deref()?))).collect();
+    let number = texts.iter().find_map(|(_, text)| text.split(' ').find(|word| word.parse::<u32>().is_ok()));
+    for word in ["words", "long", "probe"].into_iter().chain(number) {
+        let hits = collection.search_text(word, &SearchOptions::new(texts.len() + 1).include(Include::ALL))?;
+        let mut found: Vec<&Id> = hits.iter().map(|hit| &hit.id).collect();
+        found.sort();
+        let holds = |(_, text): &&(&Id, &str)| text.split(' ').any(|other| other == word);
+        let expected: Vec<&Id> = texts.iter().filter(holds).map(|(id, _)| *id).collect();
+        ensure!(found == expected, "{name}: {word:?} is found in {found:?}, expected {expected:?}");
+        ensure!(hits.complete, "{name}: {word:?}: {} of {} hits are not complete", hits.len(), expected.len());
+        for hit in hits.iter() {
+            let doc = &table.docs[&hit.id];
+            let fields = (hit.vector.as_ref(), hit.metadata.as_ref(), hit.text.as_ref());
+            let expected = (Some(&doc.vector), doc.metadata.as_ref(), doc.text.as_ref());
+            ensure!(fields == expected, "{name}: hit {:?} carries {fields:?}, expected {expected:?}", hit.id);
+            ensure!(hit.score > 0.0 && hit.score.is_finite(), "{name}: {:?} scores {}", hit.id, hit.score);
+        }
     }
     Ok(())
 }

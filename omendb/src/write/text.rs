@@ -1,0 +1,129 @@
+//! Text indexes: built in the background, or by the first search that needs one.
+
+use crate::engine::{CollectionState, Engine};
+use crate::error::{Error, Result};
+use crate::index::derived::TEXT;
+use crate::segment::RowSource;
+use crate::segment::reader::Segment;
+use crate::text::file;
+use crate::text::index::{TextIndex, build};
+use crate::version::Version;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Engine {
+    /// The text index of some rows, opened from its file or built if need be; `None` where no row has a text.
+    pub(crate) fn text_index(
+        &self,
+        collection: &CollectionState,
+        rows: &dyn RowSource,
+        segment: Option<&Segment>,
+    ) -> Result<Option<Arc<TextIndex>>> {
+        let Some(slot) = rows.text_slot() else { return Ok(None) };
+        if let Some(index) = slot.get() {
+            return Ok(Some(index));
+        }
+        let _one_at_a_time = slot.building.lock();
+        if let Some(index) = slot.get() {
+            return Ok(Some(index));
+        }
+        if let Some(segment) = segment.filter(|_| !slot.distrusted.load(Ordering::Acquire)) {
+            match file::read(&*self.storage, &self.owner(segment)) {
+                Ok(Some(index)) => return Ok(Some(slot.set(index))),
+                Ok(None) => {}
+                Err(e) => {
+                    tracing::warn!(error = %e, "a text index is not usable and is made again");
+                    self.note_damage(&e);
+                }
+            }
+        }
+        let start = std::time::Instant::now();
+        let threads = if segment.is_some() { self.indexing_threads() } else { 1 };
+        let payload = build(collection.schema.analyzer, rows, threads, &self.cancel)?;
+        let index = file::open_built(payload, rows.rows(), segment.map(Segment::id_number))?;
+        if let Some(segment) = segment {
+            let micros = start.elapsed().as_micros() as u64;
+            tracing::info!(segment = segment.id_number(), rows = rows.rows(), micros, "indexed the texts");
+            self.request_indexing();
+        }
+        Ok(Some(slot.set(index)))
+    }
+
+    /// Opens or builds one text index; true if there was one to do.
+    pub(crate) fn index_text_once(&self) -> Result<bool> {
+        for collection in self.all_collections() {
+            let version = collection.version.load_full();
+            for view in &version.segments {
+                let Some(slot) = view.segment.text_slot() else { continue };
+                if slot.get().is_some() || slot.unindexable.load(Ordering::Relaxed) {
+                    continue;
+                }
+                match self.text_index(&collection, &*view.segment, Some(&view.segment)) {
+                    Err(e @ Error::Cancelled(_)) => return Err(e),
+                    Err(e) => {
+                        // Damaged primary data: searches report it.
+                        slot.unindexable.store(true, Ordering::Relaxed);
+                        self.note_damage(&e);
+                    }
+                    Ok(_) => {}
+                }
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes the files of the text indexes that have none yet, and reads from the files from then on.
+    pub(crate) fn write_texts(&self) -> Result<()> {
+        for collection in self.all_collections() {
+            let version = collection.version.load_full();
+            for view in &version.segments {
+                let index = view.segment.text_slot().and_then(|slot| slot.get());
+                if let Some(index) = index.filter(|index| !index.written.swap(true, Ordering::AcqRel)) {
+                    self.write_text(&collection, &view.segment, &index)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_text(&self, collection: &CollectionState, segment: &Segment, index: &TextIndex) -> Result<()> {
+        let gone = || collection.has_lost(segment.id_number());
+        if gone() {
+            return Ok(());
+        }
+        let owner = self.owner(segment);
+        let written = file::write(&*self.storage, &owner, index);
+        // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
+        let _turn = self.maintenance.lock();
+        if gone() || written.is_err() {
+            let _ = self.storage.remove(&TEXT.path(segment.id_number()));
+        } else if let Some(slot) = segment.text_slot()
+            && let Ok(Some(mapped)) = file::read(&*self.storage, &owner)
+        {
+            // What is in the file need not be in memory, too.
+            slot.distrusted.store(false, Ordering::Release);
+            slot.set(mapped);
+        }
+        // The index serves this handle in any case; the next one makes it again.
+        written
+    }
+
+    /// Memory of the text indexes that are in no file yet.
+    pub(crate) fn text_memory(&self) -> u64 {
+        self.collections.load().values().map(|c| text_memory(c)).sum()
+    }
+}
+
+/// Rows in segments whose texts are indexed.
+pub(crate) fn text_indexed_rows(version: &Version) -> u64 {
+    let indexed = version.segments.iter().filter(|v| v.segment.text_slot().is_some_and(|slot| slot.get().is_some()));
+    indexed.map(|v| u64::from(v.segment.rows())).sum()
+}
+
+/// Memory of one collection's text indexes that are in no file.
+pub(crate) fn text_memory(collection: &CollectionState) -> u64 {
+    let version = collection.version.load();
+    let of = |rows: &dyn RowSource| rows.text_slot().and_then(|slot| slot.get()).filter(|i| i.in_memory);
+    version.parts().filter_map(|part| of(part.rows)).map(|index| index.payload().len() as u64).sum()
+}
