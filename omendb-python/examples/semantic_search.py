@@ -35,7 +35,7 @@ def directory(package: str) -> Path:
     return Path(found.origin).parent
 
 
-session = onnxruntime.InferenceSession(str(directory(MODEL) / "model.onnx"))
+session: Any = onnxruntime.InferenceSession(str(directory(MODEL) / "model.onnx"))
 tokenizer: Any = Tokenizer.from_file(
     str(directory(TOKENIZER) / "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
 )
