@@ -75,7 +75,8 @@ fn workload((name, steps): &(&'static str, Vec<Step>)) -> Found {
                     continue;
                 }
                 crashes += 1;
-                let found = no_panic(|| recover(&setup, &disk, false)).and_then(|r| r.map_err(|e| e.to_string()));
+                let found =
+                    no_panic(|| recover(&setup, &disk, false, false)).and_then(|r| r.map_err(|e| e.to_string()));
                 let wrong = match found {
                     Ok(state) if allowed.contains(&state) => continue,
                     Ok(state) => model::difference(&state, &allowed[0]),
