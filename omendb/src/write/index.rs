@@ -97,13 +97,13 @@ impl Engine {
             && (has.is_some() || self.graph_fits(u64::from(segment.rows()), collection))
     }
 
-    /// Whether another graph fits the memory budget; building one takes about twice as much besides.
+    /// Whether another graph fits the memory budget; building one takes about as much again.
     fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
         let width = collection.schema.dim.next_multiple_of(64) as u64;
         let inline =
             if width <= params(&collection.schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
         let bytes = rows * (width + inline + 192);
-        self.graph_memory() + self.memtable_bytes() + self.id_memory() + 3 * bytes <= self.memory_budget / 4 * 3
+        self.graph_memory() + self.memtable_bytes() + self.id_memory() + 2 * bytes <= self.memory_budget / 4 * 3
     }
 
     pub(crate) fn graph_memory(&self) -> u64 {
