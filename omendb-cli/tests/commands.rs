@@ -72,7 +72,10 @@ fn create_makes_collections_and_refuses_what_cannot_be() {
     );
     assert_eq!(
         made.expect(0).json(),
-        json!({"database": "db", "collection": "docs", "dim": 8, "metric": "l2", "element": "f16", "analyzer": "english"})
+        json!({
+            "database": "db", "collection": "docs", "dim": 8, "metric": "l2", "element": "f16", "analyzer": "english",
+            "quantization": "auto", "profile": "default",
+        })
     );
     let german = ["create", "db", "german", "--dim", "8", "--analyzer", "german-stop", "--json"];
     assert_eq!(omendb(t.path(), &german).expect(0).json()["analyzer"], "german-stop");
