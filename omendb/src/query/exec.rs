@@ -143,7 +143,9 @@ impl<'a> Search<'a> {
                 Some((segment, graph)) => {
                     let rows = Rows::new(segment.all_vectors()?, part.rows.rows() as usize, &self.collection.schema)?;
                     let way = matching.map(|m| plan::choose(wanted, m.len(), part.rows.rows().into()));
-                    if way != Some(Way::Scan) {
+                    // Where hits are bounded, only comparing all exactly tells whether there are more.
+                    let bounded = self.options.min_score.is_some() || self.options.max_distance.is_some();
+                    if way != Some(Way::Scan) && !(bounded && way == Some(Way::Codes)) {
                         let most = way.map(|way| if let Way::Walk { most } = way { most } else { 0 });
                         let walk = Walk { part, segment, graph, rows, wanted, matching, most };
                         return self.walk(&walk, queries, encoded, tops);
