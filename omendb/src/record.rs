@@ -628,11 +628,8 @@ impl Mmr {
 /// How the order by vector and the order by text become one.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Fuse {
-    /// Reciprocal rank fusion with k = 60 of ranks that follow the scores: the best record of an order has rank 0, the
-    /// 61st rank 60 and every other one what its score says, not its place; a record of rank r gets 61 / (61 + r).
-    /// A score is the weighted sum of both orders, 1 for the first of both; an order weighs by the square of how far
-    /// its best record stands out: the difference to the 61st in proportion to the larger of both (of the distances,
-    /// or of the text scores; 0 for no match). So a query that is all in its words is decided by the words.
+    /// Reciprocal rank fusion: a record of rank r in one order gets 1 / (60 + r) of it. A score is the sum of both,
+    /// scaled so that the first of both orders has 1.
     #[default]
     Rrf,
     /// `alpha` times the vector's score and `1 - alpha` times the text's, each scaled over the candidates: the best is

@@ -301,8 +301,8 @@ class Collection:
             filter: only records whose metadata match: a dict of operators such as
                 `{"lang": "en", "year": {"$gte": 2020}}`, or a string in the style of SQL such as
                 `"lang = 'en' AND year >= 2020"`. See the README for all operators.
-            fuse: with vector and text, how their orders become one: "rrf", reciprocal rank fusion of ranks that follow
-                the scores (a score of 1 is the first of both; the order whose best stands out more counts more), or "weighted", `alpha` times the one score and `1 - alpha` times the other, each scaled
+            fuse: with vector and text, how their orders become one: "rrf", reciprocal rank fusion (a score of 1 is the
+                first of both), or "weighted", `alpha` times the one score and `1 - alpha` times the other, each scaled
                 to 0...1. Hits show both as `vector_score` and `text_score` (None: no match).
             alpha: the weight of the vector in "weighted", 0 to 1; 0.5 by default.
             recall: the share of the true nearest to find on average, 0.5 to 1; 0.95 by default, 1 is an exact scan.

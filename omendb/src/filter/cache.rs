@@ -1,4 +1,5 @@
-//! What filters leave behind for the next ones: the columns of a run of rows, and the rows that recent filters selected.
+//! What filters leave behind for the next ones: the columns of a run of rows, and the rows that recent filters
+//! selected.
 
 use super::{Columns, ColumnsBuilder, Filter};
 use crate::error::Result;

@@ -15,8 +15,8 @@ use crate::version::Version;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
-/// Reciprocal rank fusion: how little a rank counts. Also the rank by which ranks are measured.
-const RANK_OFFSET: usize = 60;
+/// Reciprocal rank fusion: how little a rank counts.
+const RANK_OFFSET: f32 = 60.0;
 /// The least number of records of each order that are fused.
 const MIN_DEPTH: usize = 100;
 /// Longest snippet, bytes.
@@ -125,9 +125,7 @@ impl Collection {
         if let Some(radius) = options.max_distance {
             records.retain(|record| record.distance <= radius);
         }
-        let near = Order::new(near.iter().map(|candidate| candidate.key), f32::INFINITY);
-        let told = Order::new(told.iter().map(|matched| -matched.score), 0.0);
-        fuse(&mut records, options.fuse, (near, told), |distance| self.state.schema.metric.score(distance));
+        fuse(&mut records, options.fuse, |distance| self.state.schema.metric.score(distance));
         let ranked = records.iter().map(|record| Ranked {
             at: record.at,
             score: record.fused,
@@ -334,55 +332,14 @@ impl Candidates {
     }
 }
 
-/// What the ranks of one order are measured by.
-///
-/// Plain ranks say nothing of how far apart records are: where the best of one order stands out and the other order
-/// has a hundred that are about as good, both count the same. So a rank here is a distance, in a unit that gives the
-/// 61st record the rank 60, and an order counts by the square of how far its best stands out from that one.
-#[derive(Debug, Clone, Copy)]
-struct Order {
-    /// Of the best record, and of the 61st: lower is better.
-    best: f32,
-    far: f32,
-}
-
-impl Order {
-    /// The order of ascending `keys`; `rest` is the key of whatever is not among them.
-    fn new(keys: impl Iterator<Item = f32>, rest: f32) -> Option<Order> {
-        let keys: Vec<f32> = keys.take(RANK_OFFSET + 1).collect();
-        let (best, last) = (*keys.first()?, *keys.last()?);
-        Some(Order { best, far: if keys.len() > RANK_OFFSET || rest == f32::INFINITY { last } else { rest } })
-    }
-
-    fn rank(&self, key: f32) -> f32 {
-        let rank = RANK_OFFSET as f32 * (key - self.best) / (self.far - self.best);
-        if rank.is_nan() { 0.0 } else { rank.max(0.0) }
-    }
-
-    /// 1 at the best, falling with the rank.
-    fn share(&self, key: f32) -> f32 {
-        let first = RANK_OFFSET as f32 + 1.0;
-        first / (first + self.rank(key))
-    }
-
-    fn weight(&self) -> f32 {
-        let most = self.best.abs().max(self.far.abs());
-        if most > 0.0 { ((self.far - self.best) / most).powi(2) } else { 0.0 }
-    }
-}
-
 /// Scores records by both orders and sorts them, best first; of equal scores the nearer one comes first.
-fn fuse(records: &mut [Fused], how: Fuse, (near, told): (Option<Order>, Option<Order>), score: impl Fn(f32) -> f32) {
+fn fuse(records: &mut [Fused], how: Fuse, score: impl Fn(f32) -> f32) {
     match how {
         Fuse::Rrf => {
-            let weight = |order: &Option<Order>| order.map_or(0.0, |order| order.weight());
-            let sum = weight(&near) + weight(&told);
-            let alpha = if sum > 0.0 { weight(&near) / sum } else { 0.5 };
-            for record in records.iter_mut() {
-                let near = near.map_or(0.0, |order| order.share(record.distance));
-                let told = told.zip(record.text_score).map_or(0.0, |(order, score)| order.share(-score));
-                record.fused = alpha * near + (1.0 - alpha) * told;
-            }
+            let share = |place: Option<(usize, f32)>| {
+                place.map_or(0.0, |(rank, _)| (RANK_OFFSET + 1.0) / (RANK_OFFSET + 1.0 + rank as f32))
+            };
+            records.iter_mut().for_each(|record| record.fused = (share(record.near) + share(record.told)) / 2.0);
         }
         Fuse::Weighted { alpha } => {
             let near = || records.iter().filter_map(|record| record.near).map(|(_, distance)| score(distance));
@@ -414,70 +371,15 @@ mod tests {
         records.iter().map(|r| (r.at.row, (r.fused * 1000.0).round() / 1000.0)).collect()
     }
 
-    /// The two orders that the records stand in.
-    fn orders(records: &[Fused]) -> (Option<Order>, Option<Order>) {
-        let keys = |key: fn(&Fused) -> Option<f32>| {
-            let mut keys: Vec<f32> = records.iter().filter_map(key).collect();
-            keys.sort_by(f32::total_cmp);
-            keys.into_iter()
-        };
-        let near = keys(|record| record.near.map(|(_, distance)| distance));
-        let told = keys(|record| record.told.map(|(_, score)| -score));
-        (Order::new(near, f32::INFINITY), Order::new(told, 0.0))
-    }
-
     #[test]
     fn ranks_are_fused() {
-        let records = [
+        let mut records = [
             record(0, Some((0, 0.1)), None),
             record(1, Some((1, 0.2)), Some((1, 3.0))),
-            record(2, Some((2, 0.9)), Some((0, 5.0))),
+            record(2, None, Some((0, 5.0))),
         ];
-        let (near, told) = orders(&records);
-        let mut fused = records.to_vec();
-        fuse(&mut fused, Fuse::Rrf, (near, told), |d| 1.0 - d);
-        // Both orders stand out as far as may be: weights of (8 / 9)^2 and 1.
-        let alpha = (64.0 / 81.0) / (64.0 / 81.0 + 1.0);
-        let share = |rank: f32| 61.0 / (61.0 + rank);
-        let expected = [
-            alpha * share(0.0),
-            alpha * share(60.0 * 0.1 / 0.8) + (1.0 - alpha) * share(60.0 * 2.0 / 5.0),
-            alpha * share(60.0) + (1.0 - alpha) * share(0.0),
-        ];
-        for record in &fused {
-            assert!((record.fused - expected[record.at.row as usize]).abs() < 1e-6, "{fused:?}");
-        }
-        assert!(fused.is_sorted_by(|a, b| a.fused >= b.fused));
-    }
-
-    #[test]
-    fn the_order_that_stands_out_decides() {
-        // A hundred records about as near as each other, and one text that says it all.
-        let mut records: Vec<Fused> =
-            (0..100).map(|row| record(row, Some((row as usize, 0.5 + row as f32 * 1e-4)), None)).collect();
-        records[70].told = Some((0, 9.0));
-        records[70].text_score = Some(9.0);
-        let all = orders(&records);
-        fuse(&mut records, Fuse::Rrf, all, |d| 1.0 - d);
-        assert_eq!(records[0].at.row, 70);
-        assert!(records[0].fused > 0.99 && records[1].fused < 0.01);
-    }
-
-    #[test]
-    fn orders_without_differences_do_no_harm() {
-        let nothing = (Order::new([].into_iter(), f32::INFINITY), Order::new([].into_iter(), 0.0));
-        let mut none: [Fused; 0] = [];
-        fuse(&mut none, Fuse::Rrf, nothing, |d| 1.0 - d);
-        for distance in [0.0, 0.5] {
-            let mut records = [record(0, Some((0, distance)), None), record(1, Some((1, distance)), None)];
-            let all = orders(&records);
-            fuse(&mut records, Fuse::Rrf, all, |d| 1.0 - d);
-            assert_eq!(order(&records), [(0, 0.5), (1, 0.5)]);
-        }
-        let mut alone = [record(0, None, Some((0, 2.0)))];
-        let all = orders(&alone);
-        fuse(&mut alone, Fuse::Rrf, all, |d| 1.0 - d);
-        assert_eq!(order(&alone), [(0, 1.0)]);
+        fuse(&mut records, Fuse::Rrf, |d| 1.0 - d);
+        assert_eq!(order(&records), [(1, 0.984), (0, 0.5), (2, 0.5)]);
     }
 
     #[test]
@@ -493,11 +395,11 @@ mod tests {
             (0.75, [(0, 0.75), (1, 0.5), (2, 0.25)]),
         ] {
             let mut records = records.clone();
-            fuse(&mut records, Fuse::Weighted { alpha }, (None, None), |d| 1.0 - d);
+            fuse(&mut records, Fuse::Weighted { alpha }, |d| 1.0 - d);
             assert_eq!(order(&records), expected, "{alpha}");
         }
         let mut alone = [record(0, Some((0, 0.3)), None)];
-        fuse(&mut alone, Fuse::Weighted { alpha: 0.5 }, (None, None), |d| 1.0 - d);
+        fuse(&mut alone, Fuse::Weighted { alpha: 0.5 }, |d| 1.0 - d);
         assert_eq!(order(&alone), [(0, 0.5)]);
     }
 }

@@ -54,8 +54,8 @@ impl Engine {
         Ok(Some(slot.set(index)))
     }
 
-    /// Gives a new segment the text index that those of its inputs make up, if there are any: else the next search would
-    /// wait until all its texts are read again.
+    /// Gives a new segment the text index that those of its inputs make up, if there are any: else the next search
+    /// would wait until all its texts are read again.
     pub(crate) fn carry_texts(&self, collection: &CollectionState, inputs: &Selection<'_>, output: &Segment) {
         let Some(slot) = output.text_slot() else { return };
         let has_index = |rows: &dyn RowSource| rows.text_slot().is_some_and(|slot| slot.get().is_some());

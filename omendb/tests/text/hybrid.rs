@@ -28,23 +28,10 @@ fn collection() -> (Database, Collection) {
 fn naive(docs: &Collection, vector: &[f32], text: &str, options: &SearchOptions) -> Vec<(String, f32)> {
     let depth = (2 * (options.k + options.offset)).max(100);
     let deep = SearchOptions { k: depth, offset: 0, min_score: None, ..options.clone() };
-    let lists = [docs.search(vector, &deep).unwrap(), docs.search_text(text, &deep).unwrap()];
-    let everything = SearchOptions { k: N, ..deep.clone() };
-    let all =
-        [docs.search(vector, &everything.clone().recall(1.0)).unwrap(), docs.search_text(text, &everything).unwrap()];
-    let best = lists.each_ref().map(|hits| hits.first().map_or(0.0, |hit| hit.distance));
-    let far = [0, 1].map(|i| match lists[i].get(60).or(lists[i].last()) {
-        Some(hit) if i == 0 || lists[i].len() > 60 => hit.distance,
-        _ => 0.0,
-    });
-    let weight = [0, 1].map(|i| ((far[i] - best[i]) / best[i].abs().max(far[i].abs()).max(1e-30)).powi(2));
     let mut scores: HashMap<String, f32> = HashMap::new();
-    let found: Vec<String> = lists.iter().flat_map(|hits| hits.iter().map(|hit| hit.id.to_string())).collect();
-    for i in [0, 1] {
-        for hit in all[i].iter().filter(|hit| found.contains(&hit.id.to_string())) {
-            let rank = 60.0 * (hit.distance - best[i]) / (far[i] - best[i]);
-            *scores.entry(hit.id.to_string()).or_default() +=
-                weight[i] / (weight[0] + weight[1]) * 61.0 / (61.0 + rank);
+    for hits in [docs.search(vector, &deep).unwrap(), docs.search_text(text, &deep).unwrap()] {
+        for (rank, hit) in hits.iter().enumerate() {
+            *scores.entry(hit.id.to_string()).or_default() += 61.0 / (61.0 + rank as f32) / 2.0;
         }
     }
     let mut order: Vec<_> = scores.into_iter().collect();
