@@ -13,14 +13,14 @@ use crate::query::exec::{self, Search};
 use crate::query::explain::{Explanation, Trace};
 use crate::query::group::{self, Groups};
 use crate::query::measure::{self, RecallReport};
-use crate::record::{
-    Batch, Hits, PRESENT, Patch, Record, SearchOptions, Vector, Vectors, check_vectors, encode_metadata, show_id,
-};
+use crate::record::{Batch, Hits, PRESENT, Patch, Record, SearchOptions, Vector, Vectors, encode_metadata, show_id};
 use crate::schema::{
-    MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_MMR_K, MAX_MMR_POOL, MAX_TEXT_BYTES, Quantization, Schema,
+    MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_MMR_K, MAX_MMR_POOL, MAX_TEXT_BYTES, Quantization, Schema, in_field,
 };
 use crate::segment::RowSource;
 use crate::segment::reader::Graph;
+use crate::sparse::Sparse;
+use crate::validate::check_vectors;
 use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
 use crate::write::index::MIN_ROWS;
@@ -124,7 +124,8 @@ impl Collection {
         let hash = crate::checksum::id_hash(&encoded, self.state.hash_seed);
         let engine = self.engine();
         let bytes = self.state.schema.stride()
-            + [&change.metadata, &change.text].into_iter().flatten().map(Vec::len).sum::<usize>();
+            + [&change.metadata, &change.text].into_iter().flatten().map(Vec::len).sum::<usize>()
+            + change.fields.iter().map(|(_, value)| value.len()).sum::<usize>();
         let updated = engine.metrics.write.time(|| {
             engine.admit(bytes as u64 + 1024, 1)?;
             engine.submit(&self.state, Op::Update { id: encoded, hash, change })
@@ -156,7 +157,24 @@ impl Collection {
             Some(None) => Some(Vec::new()),
             None => None,
         };
-        Ok(Change { vector, metadata, text })
+        let mut fields = Vec::new();
+        for (name, vector) in patch.vectors {
+            let (number, schema) = self.state.schema.vector_field(&name)?;
+            let stored = match vector {
+                Some(mut vector) => {
+                    check_vectors(&mut vector, &schema, Some(1), &std::iter::once(id).collect())
+                        .map_err(|e| in_field(e, &name))?;
+                    vector.as_le_bytes().into_owned()
+                }
+                None => Vec::new(),
+            };
+            fields.push((number, stored));
+        }
+        for (name, value) in patch.sparse {
+            let stored = value.as_ref().map(Sparse::encode).unwrap_or_default();
+            fields.push((self.state.schema.sparse_field(&name)?, stored));
+        }
+        Ok(Change { vector, metadata, text, fields })
     }
 
     /// Deletes records by id; returns how many existed. Works even when the device is full.

@@ -404,7 +404,11 @@ impl Database {
             records: collections.iter().map(|c| c.records).sum(),
             collections,
             log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
-            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory() + engine.text_memory(),
+            memory_used: engine.memtable_bytes()
+                + engine.id_memory()
+                + engine.graph_memory()
+                + engine.text_memory()
+                + engine.sparse_memory(),
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
@@ -425,7 +429,7 @@ impl Database {
                     _ if entry.name.starts_with("MANIFEST-") => stats.bytes_manifest += entry.len,
                     Some("log") => stats.bytes_log += entry.len,
                     Some("data") => stats.bytes_data += entry.len,
-                    Some("index") => stats.bytes_index += entry.len,
+                    Some("index" | "sparse") => stats.bytes_index += entry.len,
                     Some("text") => stats.bytes_text += entry.len,
                     Some("tombstones") => stats.bytes_tombstones += entry.len,
                     _ => {}

@@ -293,7 +293,7 @@ fn segments_are_as_documented() {
     );
     assert_eq!(footer_layout.bytes(footer, "magic"), b"OMENFTR1");
     let numbers: Vec<u64> = kinds.iter().map(|row| number(&row[1])).collect();
-    assert_eq!(numbers, SECTION_KINDS.map(|k| k as u64));
+    assert_eq!(numbers, SECTION_KINDS.map(|k| u64::from(k.number())));
     let entry = Layout::of("section entry");
     let entries = footer_layout.bytes(footer, "entries");
     let mut sections = BTreeMap::new();

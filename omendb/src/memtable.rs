@@ -3,6 +3,7 @@
 
 use crate::checksum::id_hash;
 use crate::error::Result;
+use crate::fields::{FieldColumns, append_blobs};
 use crate::ids::IdColumn;
 use crate::record::{Batch, BlobColumn};
 use crate::segment::RowSource;
@@ -26,6 +27,7 @@ pub(crate) struct Block {
     pub(crate) stride: usize,
     pub(crate) metadata: Option<BlobColumn>,
     pub(crate) text: Option<BlobColumn>,
+    pub(crate) fields: FieldColumns,
     pub(crate) text_slot: TextSlot,
 }
 
@@ -40,6 +42,7 @@ impl Block {
             stride,
             metadata: batch.metadata.clone(),
             text: batch.text.clone(),
+            fields: batch.fields.clone(),
             text_slot: TextSlot::default(),
         }
     }
@@ -59,6 +62,7 @@ impl Block {
         let rows = self.hashes.len();
         append_blobs(&mut self.metadata, rows, other.metadata.as_ref(), other.len());
         append_blobs(&mut self.text, rows, other.text.as_ref(), other.len());
+        self.fields.append(rows, &other.fields, other.len());
         self.hashes.extend_from_slice(&other.hashes);
         self.vectors.extend_from_slice(&other.vectors);
     }
@@ -75,6 +79,7 @@ impl Block {
             stride: a.stride,
             metadata: None,
             text: None,
+            fields: FieldColumns::default(),
             text_slot: TextSlot::default(),
         };
         out.append(a);
@@ -89,35 +94,14 @@ impl Block {
             + self.ids.ends.capacity() * 4
             + self.vectors.capacity()
             + blob(&self.metadata)
-            + blob(&self.text)) as u64
+            + blob(&self.text)
+            + self.fields.byte_len()) as u64
     }
 }
 
 /// The keyed hashes of a column of ids.
 pub(crate) fn hash_ids(ids: &IdColumn, seed: u64) -> Vec<u64> {
     (0..ids.len()).map(|row| id_hash(ids.encoded(row), seed)).collect()
-}
-
-fn append_blobs(to: &mut Option<BlobColumn>, rows: usize, from: Option<&BlobColumn>, more: usize) {
-    if to.is_none() && from.is_none() {
-        return;
-    }
-    let to = to.get_or_insert_with(|| {
-        let mut absent = BlobColumn::default();
-        absent.ends.resize(rows, 0);
-        absent
-    });
-    match from {
-        Some(from) => {
-            let base = to.bytes.len() as u64;
-            to.bytes.extend_from_slice(&from.bytes);
-            to.ends.extend(from.ends.iter().map(|end| base + end));
-        }
-        None => {
-            let end = to.bytes.len() as u64;
-            to.ends.resize(rows + more, end);
-        }
-    }
 }
 
 impl RowSource for Block {
@@ -144,6 +128,10 @@ impl RowSource for Block {
 
     fn text(&self, row: u32) -> Result<&[u8]> {
         Ok(self.text.as_ref().map_or(&[], |c| c.stored(row as usize)))
+    }
+
+    fn field(&self, field: usize, row: u32) -> Result<&[u8]> {
+        Ok(self.fields.stored(field, row))
     }
 
     fn text_slot(&self) -> Option<&TextSlot> {

@@ -142,7 +142,8 @@ impl Op {
                 collection.upsert(batch).map(drop)
             }
             Op::Update(id, new_vector, metadata, text) => {
-                let patch = Patch { vector: new_vector.map(|v| Vectors::from(vector(v))), metadata, text };
+                let patch =
+                    Patch { vector: new_vector.map(|v| Vectors::from(vector(v))), metadata, text, ..Patch::default() };
                 match collection.update(&id, patch) {
                     Err(Error::NotFound(_)) => Ok(()),
                     other => other,

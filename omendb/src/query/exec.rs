@@ -4,21 +4,23 @@
 use crate::distance::Prepared;
 use crate::engine::CollectionState;
 use crate::error::{Error, Result};
+use crate::fields::fits;
 use crate::idmap::Location;
 use crate::ids::decode;
 use crate::index::flat::{Block, scan_batch};
 use crate::index::graph::{Effort, GraphIndex, Rows, Scratch, SearchStats};
-use crate::query::explain::Trace;
+use crate::query::explain::{Plan, Trace};
 use crate::query::mmr;
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
-use crate::schema::Quantization;
+use crate::schema::{FieldKind, Quantization};
 use crate::segment::RowSource;
 use crate::segment::reader::Segment;
+use crate::sparse::Sparse;
 use crate::version::{Part, Version};
 use roaring::RoaringBitmap;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 /// Rows are verified and scanned in stretches of this many bytes.
@@ -51,8 +53,9 @@ pub(crate) struct Found {
 
 /// How one part was searched.
 pub(crate) struct Work {
-    /// By its graph; else the reason why not.
-    pub(crate) scanned_because: Option<&'static str>,
+    pub(crate) plan: Plan,
+    /// Why its graph was not walked.
+    pub(crate) reason: Option<&'static str>,
     /// Live rows that pass the filter, if there is one.
     pub(crate) matching: Option<u64>,
     pub(crate) visited: u64,
@@ -108,7 +111,7 @@ impl<'a> Search<'a> {
             let started = trace.is_some().then(std::time::Instant::now);
             match self.search_part(&part, &prepared, encoded, wanted, &mut tops) {
                 Ok(work) => {
-                    approximate |= work.scanned_because.is_none();
+                    approximate |= work.plan != Plan::Scan;
                     if let (Some(trace), Some(started)) = (&mut trace, started) {
                         trace.push(&part, &work, started.elapsed());
                     }
@@ -149,7 +152,8 @@ impl<'a> Search<'a> {
         };
         let scanned = scan_part(part, queries, matching.as_ref(), self.hidden, tops)?;
         Ok(Work {
-            scanned_because: Some(because),
+            plan: Plan::Scan,
+            reason: Some(because),
             matching: matching.map(|m| m.len()),
             visited: scanned,
             distances: scanned * queries.len() as u64,
@@ -219,7 +223,8 @@ impl<'a> Search<'a> {
             walked
         })?;
         Ok(Work {
-            scanned_because: None,
+            plan: Plan::Graph,
+            reason: None,
             matching: matching.map(RoaringBitmap::len),
             visited: done.hops as u64,
             distances: (done.compared + done.reranked) as u64,
@@ -263,44 +268,64 @@ impl<'a> Search<'a> {
             let metric = self.collection.schema.metric;
             found.retain(|candidate| metric.score(candidate.key) >= least);
         }
-        if self.options.exclude.is_empty() {
-            return Ok(());
-        }
-        let excluded: HashSet<Vec<u8>> = self.options.exclude.iter().map(|id| id.as_ref().encode()).collect();
-        let mut kept = Vec::with_capacity(found.len());
-        for candidate in found.drain(..) {
-            let (source, row) = self.source(candidate)?;
-            if !excluded.contains(source.id(row)?) {
-                kept.push(candidate);
-            }
-        }
-        *found = kept;
-        Ok(())
+        drop_excluded(self.version, self.options, found)
     }
 
     /// Where a candidate's record is.
     pub(crate) fn source(&self, candidate: Candidate) -> Result<(&'a dyn RowSource, u32)> {
-        self.version
-            .source(unpack(candidate.row))
-            .ok_or_else(|| Error::Unusable("a candidate is not in the version it was found in".into()))
+        source(self.version, candidate.row)
     }
 
     /// A candidate with its fields.
     pub(crate) fn hit(&self, candidate: Candidate) -> Result<Hit> {
-        let (source, row) = self.source(candidate)?;
-        let fields = fields(self.collection, source, row, self.options.include)?;
-        Ok(Hit {
-            id: fields.id,
-            distance: candidate.key,
-            score: self.collection.schema.metric.score(candidate.key),
-            vector_score: Some(self.collection.schema.metric.score(candidate.key)),
-            text_score: None,
-            vector: fields.vector,
-            metadata: fields.metadata,
-            text: fields.text,
-            snippet: None,
-        })
+        let hit = hit(self.collection, self.version, candidate.row, self.options.include)?;
+        let score = self.collection.schema.metric.score(candidate.key);
+        Ok(Hit { distance: candidate.key, score, vector_score: Some(score), ..hit })
     }
+}
+
+/// Where the record of a packed location is.
+pub(crate) fn source(version: &Version, row: u64) -> Result<(&dyn RowSource, u32)> {
+    version
+        .source(unpack(row))
+        .ok_or_else(|| Error::Unusable("a candidate is not in the version it was found in".into()))
+}
+
+/// The record of a packed location as a hit without any score.
+pub(crate) fn hit(collection: &CollectionState, version: &Version, row: u64, include: Include) -> Result<Hit> {
+    let (source, row) = source(version, row)?;
+    let fields = fields(collection, source, row, include)?;
+    Ok(Hit {
+        id: fields.id,
+        distance: 0.0,
+        score: 0.0,
+        vector_score: None,
+        text_score: None,
+        field_scores: BTreeMap::new(),
+        vector: fields.vector,
+        metadata: fields.metadata,
+        text: fields.text,
+        snippet: None,
+        vectors: fields.vectors,
+        sparse: fields.sparse,
+    })
+}
+
+/// Drops the candidates that a search is to leave out.
+pub(crate) fn drop_excluded(version: &Version, options: &SearchOptions, found: &mut Vec<Candidate>) -> Result<()> {
+    if options.exclude.is_empty() {
+        return Ok(());
+    }
+    let excluded: HashSet<Vec<u8>> = options.exclude.iter().map(|id| id.as_ref().encode()).collect();
+    let mut kept = Vec::with_capacity(found.len());
+    for candidate in found.drain(..) {
+        let (source, row) = source(version, candidate.row)?;
+        if !excluded.contains(source.id(row)?) {
+            kept.push(candidate);
+        }
+    }
+    *found = kept;
+    Ok(())
 }
 
 /// Candidates that the first walk of a search within a radius is asked for.
@@ -379,6 +404,8 @@ pub(crate) struct Fields {
     pub(crate) vector: Option<Vector>,
     pub(crate) metadata: Option<serde_json::Value>,
     pub(crate) text: Option<String>,
+    pub(crate) vectors: BTreeMap<String, Vector>,
+    pub(crate) sparse: BTreeMap<String, Sparse>,
 }
 
 /// Reads one row's fields.
@@ -401,7 +428,25 @@ pub(crate) fn fields(
     let text = if include.text { source.text(row)? } else { &[] };
     let text = text.split_first().map(|(_, text)| std::str::from_utf8(text).map(str::to_owned));
     let text = text.transpose().map_err(|_| damaged("text is not UTF-8"))?;
-    Ok(Fields { id, vector, metadata, text })
+    let (mut vectors, mut sparse) = (BTreeMap::new(), BTreeMap::new());
+    let further = if include.fields { collection.schema.fields.as_slice() } else { &[] };
+    for (number, field) in further.iter().enumerate() {
+        let stored = source.field(number, row)?;
+        if stored.is_empty() {
+            continue;
+        }
+        match &field.kind {
+            FieldKind::Vector(_) if !fits(stored, &field.kind) => return Err(damaged("a vector has another size")),
+            FieldKind::Vector(kind) => {
+                vectors.insert(field.name.clone(), Vector::from_le_bytes(kind.element, stored));
+            }
+            FieldKind::Sparse => {
+                let value = Sparse::decode(stored).ok_or_else(|| damaged("a sparse vector does not decode"))?;
+                sparse.insert(field.name.clone(), value);
+            }
+        }
+    }
+    Ok(Fields { id, vector, metadata, text, vectors, sparse })
 }
 
 /// Reads one whole record.
@@ -412,5 +457,7 @@ pub(crate) fn record(collection: &CollectionState, source: &dyn RowSource, row: 
         vector: fields.vector.unwrap_or(Vector::F32(Vec::new())),
         metadata: fields.metadata,
         text: fields.text,
+        vectors: fields.vectors,
+        sparse: fields.sparse,
     })
 }

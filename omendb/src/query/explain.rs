@@ -31,9 +31,9 @@ pub struct Explanation {
 pub struct PartPlan {
     /// The segment's number, or `None` for the records in memory.
     pub segment: Option<u32>,
-    /// Graph or scan.
+    /// How.
     pub plan: Plan,
-    /// Why it was scanned.
+    /// Why it was scanned, if it was.
     pub reason: Option<&'static str>,
     /// Its live records.
     pub rows: u64,
@@ -55,15 +55,18 @@ pub struct PartPlan {
 pub enum Plan {
     /// The segment's graph is walked and the best are compared exactly.
     Graph,
+    /// The lists of the query's ids are gone through, and the records that may be among the best compared: exact.
+    Postings,
     /// Every record that passes is compared: exact.
     Scan,
 }
 
 impl Plan {
-    /// `graph` or `scan`.
+    /// `graph`, `postings` or `scan`.
     pub fn name(self) -> &'static str {
         match self {
             Plan::Graph => "graph",
+            Plan::Postings => "postings",
             Plan::Scan => "scan",
         }
     }
@@ -79,8 +82,8 @@ impl Trace {
     pub(crate) fn push(&mut self, part: &Part<'_>, work: &Work, took: Duration) {
         let plan = PartPlan {
             segment: part.segment.map(|segment| segment.id_number()),
-            plan: if work.scanned_because.is_some() { Plan::Scan } else { Plan::Graph },
-            reason: work.scanned_because,
+            plan: work.plan,
+            reason: work.reason,
             rows: part.live_rows(),
             matching: work.matching,
             rows_visited: work.visited,

@@ -6,13 +6,14 @@ use crate::error::{Error, Result};
 use crate::idmap::Location;
 use crate::ids::IdColumn;
 use crate::query::exec::{self, Search, pack, unpack};
-use crate::record::{Fuse, Hit, Hits, SearchOptions, Vectors, check_vectors};
+use crate::record::{Fuse, Hit, Hits, SearchOptions, Vectors};
 use crate::schema::{MAX_K, MAX_TEXT_BYTES};
 use crate::text::index::text_of;
 use crate::text::search::{Match, TextQuery, Texts};
 use crate::text::snippet::snippet;
+use crate::validate::check_vectors;
 use crate::version::Version;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 /// Reciprocal rank fusion: how little a rank counts.
@@ -267,10 +268,13 @@ impl Collection {
             score: record.score,
             vector_score: record.vector_score,
             text_score: record.text_score,
+            field_scores: BTreeMap::new(),
             vector: fields.vector,
             metadata: fields.metadata,
             text: fields.text,
             snippet: shown.map(|(terms, text)| snippet(self.state.schema.analyzer, terms, text, SNIPPET_BYTES)),
+            vectors: fields.vectors,
+            sparse: fields.sparse,
         })
     }
 }

@@ -38,6 +38,8 @@ pub(crate) trait RowSource: Sync {
     }
     /// Stored text: empty where absent, else a marker byte and UTF-8.
     fn text(&self, row: u32) -> Result<&[u8]>;
+    /// The stored value of a further field, by its number; empty where absent.
+    fn field(&self, field: usize, row: u32) -> Result<&[u8]>;
     /// Where the index of the texts is kept; none where no row has a text.
     fn text_slot(&self) -> Option<&TextSlot> {
         None

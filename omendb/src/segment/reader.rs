@@ -5,10 +5,13 @@ use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionK
 use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
+use crate::fields::fits;
 use crate::filter::{Columns, ColumnsBuilder, Filter};
 use crate::index::file::Stage;
 use crate::index::graph::GraphIndex;
 use crate::manifest::{CollectionEntry, SegmentEntry, hex};
+use crate::schema::Schema;
+use crate::sparse::index::SparseSlot;
 use crate::storage::{Bytes, Storage};
 use crate::text::index::TextSlot;
 use arc_swap::ArcSwapOption;
@@ -53,6 +56,8 @@ pub(crate) struct Segment {
     /// Bytes of `columns`.
     columns_bytes: AtomicU64,
     text: TextSlot,
+    /// Of the fields, by their numbers.
+    sparse: Vec<SparseSlot>,
     /// One bit a block: set once its checksum has been seen to match.
     verified: Vec<AtomicU64>,
 }
@@ -92,7 +97,8 @@ impl Segment {
         if hex(hash) != entry.footer || footer.rows != entry.rows {
             return Err(Error::corrupt(&path, footer.body, "the footer is not the one that the manifest names"));
         }
-        let segment = Segment::assemble(entry.clone(), path, bytes, footer, collection.schema.stride())?;
+        let mut segment = Segment::assemble(entry.clone(), path, bytes, footer)?;
+        segment.fit(&collection.schema)?;
         let header = segment.header()?;
         if header.uuid != *uuid || header.segment != entry.id || header.collection != collection.id {
             return Err(Error::corrupt(&segment.path, 0, "the segment belongs elsewhere"));
@@ -112,24 +118,28 @@ impl Segment {
             footer: hex(hash),
             tombstones: None,
         };
-        let mut segment = Segment::assemble(entry, path.to_owned(), bytes, footer, 0)?;
+        let mut segment = Segment::assemble(entry, path.to_owned(), bytes, footer)?;
         let (offset, json) = segment.section_bytes(SectionKind::Schema)?;
         let schema: SegmentSchema = serde_json::from_slice(json)
             .map_err(|e| Error::corrupt(path, offset, format!("the schema section does not parse: {e}")))?;
         schema.schema.validate().map_err(|e| Error::corrupt(path, offset, e.to_string()))?;
-        segment.stride = schema.schema.stride();
         let header = segment.header()?;
         (segment.entry.id, segment.entry.seq) = (header.segment, header.seq);
-        if !segment.footer.check_sizes(segment.stride) {
-            return Err(Error::corrupt(path, segment.footer.body, "the sections do not fit the schema"));
-        }
+        segment.fit(&schema.schema)?;
         Ok((segment, schema))
     }
 
-    fn assemble(entry: SegmentEntry, path: String, bytes: Bytes, footer: Footer, stride: usize) -> Result<Segment> {
-        if stride > 0 && !footer.check_sizes(stride) {
-            return Err(Error::corrupt(&path, footer.body, "the sections do not fit the schema"));
+    /// Takes the sections for those of a collection of this schema.
+    fn fit(&mut self, schema: &Schema) -> Result<()> {
+        if !self.footer.check_sizes(schema) {
+            return Err(Error::corrupt(&self.path, self.footer.body, "the sections do not fit the schema"));
         }
+        self.stride = schema.stride();
+        self.sparse.resize_with(schema.fields.len(), SparseSlot::default);
+        Ok(())
+    }
+
+    fn assemble(entry: SegmentEntry, path: String, bytes: Bytes, footer: Footer) -> Result<Segment> {
         let words = footer.crcs.len().div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
         Ok(Segment {
@@ -137,13 +147,14 @@ impl Segment {
             path,
             bytes,
             footer,
-            stride,
+            stride: 0,
             graph: ArcSwapOption::empty(),
             unindexable: AtomicBool::new(false),
             vectors_verified: AtomicBool::new(false),
             columns: OnceLock::new(),
             columns_bytes: AtomicU64::new(0),
             text: TextSlot::default(),
+            sparse: Vec::new(),
             verified,
         })
     }
@@ -204,8 +215,9 @@ impl Segment {
         }
     }
 
-    /// Checks what checksums cannot: that the offsets rise and end where the data ends, and that ids decode and hash.
-    pub(crate) fn check_structure(&self, hash_seed: u64) -> Result<()> {
+    /// Checks what checksums cannot: that the offsets rise and end where the data ends, that ids decode and hash, and
+    /// that the values of fields fit the schema.
+    pub(crate) fn check_structure(&self, schema: &Schema, hash_seed: u64) -> Result<()> {
         for row in 0..self.rows() {
             let id = self.id(row)?;
             let valid =
@@ -216,6 +228,13 @@ impl Segment {
             }
             self.metadata(row)?;
             self.text(row)?;
+            for (number, field) in schema.fields.iter().enumerate() {
+                if !fits(self.field(number, row)?, &field.kind) {
+                    let at = self.footer.section(SectionKind::Field(number)).offset;
+                    let what = format!("field {:?} of row {row} does not fit the schema", field.name);
+                    return Err(Error::corrupt(&self.path, at, what));
+                }
+            }
         }
         Ok(())
     }
@@ -274,6 +293,16 @@ impl Segment {
     /// Asks for the bytes that say where a row's id lies, ahead of their use.
     pub(crate) fn prefetch_id_ends(&self, row: u32) {
         crate::distance::codes::prefetch(self.id_ends(row), 64);
+    }
+
+    /// Where the index of a sparse field is kept; none where no row has the field.
+    pub(crate) fn sparse_slot(&self, field: usize) -> Option<&SparseSlot> {
+        self.sparse.get(field).filter(|_| self.footer.section(SectionKind::Field(field)).len > 0)
+    }
+
+    /// Bytes of the values of a field.
+    pub(crate) fn field_bytes(&self, field: usize) -> u64 {
+        self.footer.section(SectionKind::Field(field)).len
     }
 
     /// Whether building a graph has been given up.
@@ -357,6 +386,10 @@ impl RowSource for Segment {
 
     fn text(&self, row: u32) -> Result<&[u8]> {
         self.variable(SectionKind::TextEnds, SectionKind::Text, 8, row)
+    }
+
+    fn field(&self, field: usize, row: u32) -> Result<&[u8]> {
+        self.variable(SectionKind::FieldEnds(field), SectionKind::Field(field), 8, row)
     }
 
     fn text_slot(&self) -> Option<&TextSlot> {

@@ -187,4 +187,8 @@ impl RowSource for BatchRows<'_> {
     fn text(&self, row: u32) -> Result<&[u8]> {
         Ok(self.batch.text.as_ref().map_or(&[], |c| c.stored(row as usize)))
     }
+
+    fn field(&self, field: usize, row: u32) -> Result<&[u8]> {
+        Ok(self.batch.fields.stored(field, row))
+    }
 }

@@ -4,6 +4,7 @@
 use crate::database::Durability;
 use crate::engine::{CollectionState, Engine, State};
 use crate::error::{Error, Result};
+use crate::fields::FieldColumns;
 use crate::filter::Filter;
 use crate::idmap::{IdMap, Location, MEMTABLE};
 use crate::ids::IdColumn;
@@ -29,6 +30,8 @@ pub(crate) struct Change {
     pub(crate) metadata: Option<Vec<u8>>,
     /// As stored: empty removes it.
     pub(crate) text: Option<Vec<u8>>,
+    /// Of further fields, by their numbers, as stored: empty removes one.
+    pub(crate) fields: Vec<(usize, Vec<u8>)>,
 }
 
 /// One write, validated and owned.
@@ -473,6 +476,13 @@ impl Staged {
                 }
                 Ok((!column.bytes.is_empty()).then_some(column))
             };
+            let mut fields = FieldColumns::default();
+            for field in 0..collection.schema.fields.len() {
+                let new = change.fields.iter().find(|(number, _)| *number == field).map(|(_, value)| value.clone());
+                if let Some(column) = blob(&new, source.field(field, row))? {
+                    fields.set(field, column);
+                }
+            }
             Ok(Block {
                 start: 0,
                 hashes: vec![hash],
@@ -481,6 +491,7 @@ impl Staged {
                 vectors: vector,
                 metadata: blob(&change.metadata, source.metadata(row))?,
                 text: blob(&change.text, source.text(row))?,
+                fields,
                 text_slot: TextSlot::default(),
             })
         };

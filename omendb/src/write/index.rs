@@ -66,7 +66,7 @@ impl Engine {
                 }
             }
         }
-        if self.index_text_once()? {
+        if self.index_text_once()? || self.index_sparse_once()? {
             return Ok(true);
         }
         if !settle {
@@ -207,7 +207,7 @@ impl Engine {
     }
 
     pub(crate) fn owner<'a>(&self, segment: &'a Segment) -> Owner<'a> {
-        Owner { uuid: self.uuid, segment: segment.id_number(), rows: segment.rows(), footer: &segment.entry.footer }
+        segment.entry.owner(self.uuid)
     }
 
     fn index_segment(&self, collection: &Arc<CollectionState>, segment: &Arc<Segment>, stage: Stage) -> Result<()> {
@@ -259,7 +259,8 @@ impl Engine {
     /// Writes the files of the graphs and text indexes that have none yet.
     pub(crate) fn write_indexes(&self) -> Result<()> {
         self.write_graphs()?;
-        self.write_texts()
+        self.write_texts()?;
+        self.write_sparse()
     }
 
     fn write_graphs(&self) -> Result<()> {
@@ -283,7 +284,7 @@ impl Engine {
         // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
         let _turn = self.maintenance.lock();
         if gone() || written.is_err() {
-            let _ = self.storage.remove(&GRAPH.path(segment.id_number()));
+            let _ = self.storage.remove(&GRAPH.path(segment.id_number(), None));
         }
         // The graph serves this handle in any case; the next one makes it again.
         written

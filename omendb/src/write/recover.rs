@@ -291,7 +291,7 @@ impl Recovery<'_> {
         };
         let effect = match frame.kind {
             FrameKind::Upsert => {
-                let block = decode_upsert(frame.payload, collection.schema.stride(), collection.hash_seed)
+                let block = decode_upsert(frame.payload, &collection.schema, collection.hash_seed)
                     .ok_or("the frame's records do not parse")?;
                 self.report.records += block.len() as u64;
                 Effect::Write(block)
