@@ -3,6 +3,7 @@
 use crate::collection::PyCollection;
 use crate::convert::report;
 use crate::errors::{OrRaise, invalid};
+use crate::fields::{Declared, declare};
 use crate::process::{Owned, interruptible};
 use omendb::storage::MemStorage;
 use omendb::{Database, Durability, Options, Schema};
@@ -65,8 +66,9 @@ impl PyDatabase {
         metric: &str,
         dtype: &str,
         tuning: (String, String, String),
+        fields: Vec<Declared>,
     ) -> PyResult<PyCollection> {
-        let schema = schema(py, dim, metric, dtype, &tuning)?;
+        let schema = declare(py, schema(py, dim, metric, dtype, &tuning)?, fields)?;
         let database = self.database.get().or_raise(py)?;
         py.detach(|| database.create_collection(name, schema)).or_raise(py).map(PyCollection::new)
     }
@@ -80,8 +82,9 @@ impl PyDatabase {
         metric: &str,
         dtype: &str,
         tuning: (String, String, String),
+        fields: Vec<Declared>,
     ) -> PyResult<PyCollection> {
-        let schema = schema(py, dim, metric, dtype, &tuning)?;
+        let schema = declare(py, schema(py, dim, metric, dtype, &tuning)?, fields)?;
         let database = self.database.get().or_raise(py)?;
         py.detach(|| database.get_or_create_collection(name, schema)).or_raise(py).map(PyCollection::new)
     }

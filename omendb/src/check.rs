@@ -67,9 +67,13 @@ pub(crate) fn check(engine: &Engine, deep: bool) -> Result<CheckReport> {
             if deep && report.note(opened.verify_all()).is_some() {
                 report.note(opened.check_structure(&entry.schema, entry.hash_seed));
                 let owner = segment.owner(engine.uuid);
-                if let Some(Some((graph, _))) = report.note(file::read(&*engine.storage, &owner)) {
-                    report.files += 1;
-                    report.bytes += graph.as_bytes().len() as u64;
+                for (field, stride) in entry.schema.strides() {
+                    let count = opened.vector_count(field, stride);
+                    let read = file::read(&*engine.storage, &Owner { field, ..owner }, count);
+                    if let Some(Some((graph, _))) = report.note(read) {
+                        report.files += 1;
+                        report.bytes += graph.as_bytes().len() as u64;
+                    }
                 }
                 if let Some(Some(bytes)) = report.note(crate::text::file::check(&*engine.storage, &owner)) {
                     report.files += 1;

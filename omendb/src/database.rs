@@ -293,8 +293,8 @@ impl Database {
     /// An existing collection, or a new one.
     ///
     /// # Errors
-    /// `InvalidInput` if it exists with another schema, where a default quantization, profile or analyzer means
-    /// whichever it has; else as [`Database::create_collection`].
+    /// `InvalidInput` if it exists with another schema, where a default quantization, profile or analyzer, and no
+    /// fields, mean those that it has; else as [`Database::create_collection`].
     pub fn get_or_create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
         let existing = match self.collection(name) {
             Err(Error::NotFound(_)) => match self.create_collection(name, schema.clone()) {
@@ -312,6 +312,7 @@ impl Database {
             },
             profile: if schema.profile == Profile::default() { own.profile } else { schema.profile },
             analyzer: if schema.analyzer == Analyzer::default() { own.analyzer } else { schema.analyzer },
+            fields: if schema.fields.is_empty() { own.fields.clone() } else { schema.fields.clone() },
             ..schema.clone()
         };
         if *own != asked {

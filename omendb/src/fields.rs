@@ -10,6 +10,7 @@ use crate::record::{BlobColumn, Vectors};
 use crate::schema::{FieldKind, MAX_FIELDS, Schema, in_field};
 use crate::sparse::Sparse;
 use crate::validate::check_vectors;
+use std::ops::Range;
 
 /// What a batch has for one field.
 #[derive(Debug, Clone)]
@@ -119,6 +120,11 @@ impl FieldColumns {
     /// The stored value of a row; empty where absent.
     pub(crate) fn stored(&self, field: usize, row: u32) -> &[u8] {
         self.column(field).map_or(&[], |column| column.stored(row as usize))
+    }
+
+    /// Bytes of the values of a field.
+    pub(crate) fn data(&self, field: usize, range: Range<usize>) -> &[u8] {
+        self.column(field).and_then(|column| column.bytes.get(range)).unwrap_or_default()
     }
 
     /// Appends the columns of `more` rows to those of `rows`.

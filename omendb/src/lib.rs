@@ -93,6 +93,7 @@ pub use filter::Filter;
 pub use ids::{Id, IdColumn, IdRef};
 pub use metrics::{CollectionStats, Latency, Stats};
 pub use query::explain::{Explanation, PartPlan, Plan};
+pub use query::fusion::Query;
 pub use query::group::{Group, Groups};
 pub use query::measure::RecallReport;
 pub use record::{Batch, BlobColumn, Fuse, Hit, Hits, Include, Mmr, Patch, Record, SearchOptions, Vector, Vectors};

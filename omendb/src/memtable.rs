@@ -9,6 +9,7 @@ use crate::record::{Batch, BlobColumn};
 use crate::segment::RowSource;
 use crate::text::index::TextSlot;
 use roaring::RoaringBitmap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Blocks of this many rows or bytes are not merged any further.
@@ -132,6 +133,10 @@ impl RowSource for Block {
 
     fn field(&self, field: usize, row: u32) -> Result<&[u8]> {
         Ok(self.fields.stored(field, row))
+    }
+
+    fn field_data(&self, field: usize, range: Range<usize>) -> Result<&[u8]> {
+        Ok(self.fields.data(field, range))
     }
 
     fn text_slot(&self) -> Option<&TextSlot> {

@@ -490,7 +490,7 @@ pub struct SearchOptions {
     pub recall: f32,
     /// Overrides `recall` with a fixed effort: nodes of a graph to expand.
     pub ef: Option<usize>,
-    /// How a hybrid search makes one order of two.
+    /// How a search by several things makes one order of theirs.
     pub fuse: Fuse,
     /// Only hits within this distance.
     pub max_distance: Option<f32>,
@@ -498,6 +498,8 @@ pub struct SearchOptions {
     pub exclude: Vec<Id>,
     /// Chooses hits that differ from each other.
     pub mmr: Option<Mmr>,
+    /// The field whose vectors are searched; `None`: the records' own.
+    pub using: Option<String>,
 }
 
 /// How hits are chosen that differ from each other (maximal marginal relevance): one after the other, of the nearest
@@ -517,17 +519,18 @@ impl Mmr {
     }
 }
 
-/// How the order by vector and the order by text become one.
+/// How the orders of several searches become one.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Fuse {
-    /// Reciprocal rank fusion: a record of rank r in one order gets 1 / (60 + r) of it. A score is the sum of both,
-    /// scaled so that the first of both orders has 1.
+    /// Reciprocal rank fusion: a record of rank r in one order gets 1 / (60 + r) of it. A score is the sum over all
+    /// orders, scaled so that the first of every order has 1.
     #[default]
     Rrf,
     /// `alpha` times the vector's score and `1 - alpha` times the text's, each scaled over the candidates: the best is
-    /// 1, and 0 is the worst candidate by vector, or no match by text.
+    /// 1, and 0 is the worst candidate by vector, or no match by text. Sparse vectors count as texts do. Several of one
+    /// kind share its weight; where there is one kind alone, `alpha` means nothing.
     Weighted {
-        /// 0 to 1: the weight of the vector.
+        /// 0 to 1: the weight of vectors.
         alpha: f32,
     },
 }
@@ -547,7 +550,14 @@ impl SearchOptions {
             max_distance: None,
             exclude: Vec::new(),
             mmr: None,
+            using: None,
         }
+    }
+
+    /// Searches the vectors of a further field instead of the records' own.
+    pub fn using(mut self, field: impl Into<String>) -> Self {
+        self.using = Some(field.into());
+        self
     }
 
     /// Skips the best `offset` hits.
@@ -580,7 +590,7 @@ impl SearchOptions {
         self
     }
 
-    /// Sets how a hybrid search makes one order of two.
+    /// Sets how a search by several things makes one order of theirs.
     pub fn fuse(mut self, fuse: Fuse) -> Self {
         self.fuse = fuse;
         self

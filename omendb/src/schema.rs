@@ -357,14 +357,42 @@ impl Schema {
         sparse.map(|(number, field)| (number, field.name.as_str()))
     }
 
-    /// The number of a further vector, and its schema: that of a collection with this vector alone.
-    pub(crate) fn vector_field(&self, name: &str) -> Result<(usize, Schema)> {
+    /// The further vectors, by the field's number, each with the schema of a collection with this vector alone.
+    pub(crate) fn vector_fields(&self) -> Vec<(usize, Schema)> {
+        let schema = |(number, field): (usize, &Field)| match &field.kind {
+            FieldKind::Vector(kind) => Some((number, self.alone(kind))),
+            FieldKind::Sparse => None,
+        };
+        self.fields.iter().enumerate().filter_map(schema).collect()
+    }
+
+    /// Bytes of the records' own vectors (`None`) and of each further one, by the field's number.
+    pub(crate) fn strides(&self) -> impl Iterator<Item = (Option<usize>, usize)> {
+        let stride = |(number, field): (usize, &Field)| match &field.kind {
+            FieldKind::Vector(kind) => Some((Some(number), kind.element.stride(kind.dim))),
+            FieldKind::Sparse => None,
+        };
+        std::iter::once((None, self.stride())).chain(self.fields.iter().enumerate().filter_map(stride))
+    }
+
+    /// The number of a further vector.
+    pub(crate) fn vector_field(&self, name: &str) -> Result<usize> {
         match self.field(name)? {
-            (number, FieldKind::Vector(field)) => Ok((number, self.alone(field))),
+            (number, FieldKind::Vector(_)) => Ok(number),
             (_, other) => {
                 Err(Error::invalid(format!("field {name:?} was taken for a vector; it is {}", other.describe())))
             }
         }
+    }
+
+    /// The schema of a collection whose records' own vectors are those of a further field.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such field, or it is one of sparse vectors.
+    pub fn of_field(&self, name: &str) -> Result<Schema> {
+        let number = self.vector_field(name)?;
+        let found = self.vector_fields().into_iter().find(|(field, _)| *field == number);
+        Ok(found.map_or_else(|| self.clone(), |(_, schema)| schema))
     }
 
     /// The schema of a collection with this vector alone.
@@ -390,6 +418,11 @@ impl Schema {
     /// Bytes of one stored vector.
     pub fn stride(&self) -> usize {
         self.element.stride(self.dim)
+    }
+
+    /// Elements of one vector (bytes, for bits).
+    pub(crate) fn elements_per_row(&self) -> usize {
+        if self.element == Element::Bits { self.stride() } else { self.dim }
     }
 
     /// Refuses dimensions out of range and metrics that do not fit the element type.

@@ -16,7 +16,7 @@ pub(crate) fn check_vectors(
     ids: &IdColumn,
 ) -> Result<()> {
     convert(vectors, schema)?;
-    let per_row = if schema.element == Element::Bits { schema.stride() } else { schema.dim };
+    let per_row = schema.elements_per_row();
     let given = vectors.elements();
     let wrong = match rows {
         Some(rows) => rows.checked_mul(per_row) != Some(given),

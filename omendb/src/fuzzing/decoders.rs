@@ -160,7 +160,7 @@ pub(super) fn search(collection: &CollectionState) {
         Element::F32 => Vectors::F32(vec![0.5f32; schema.dim].into()),
     };
     let options = SearchOptions::new(5).include(crate::record::Include::ALL);
-    match Search::new(collection, &version, &options).run(&query, 0..1) {
+    match Search::new(collection, &version, &options).and_then(|search| search.run(&query, 0..1)) {
         Ok(found) => {
             let best = found[0].iter().map(|hit| hit.distance).filter(|d| !d.is_nan());
             assert!(best.is_sorted(), "hits come in order");

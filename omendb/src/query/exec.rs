@@ -13,7 +13,7 @@ use crate::query::explain::{Plan, Trace};
 use crate::query::mmr;
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
-use crate::schema::{FieldKind, Quantization};
+use crate::schema::{FieldKind, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::Segment;
 use crate::sparse::Sparse;
@@ -22,6 +22,7 @@ use roaring::RoaringBitmap;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows are verified and scanned in stretches of this many bytes.
 const STRETCH_BYTES: usize = 1 << 20;
@@ -42,6 +43,65 @@ pub(crate) struct Search<'a> {
     pub(crate) options: &'a SearchOptions,
     /// A row that the search is blind to, as if it had never been written: to measure with stored rows as queries.
     pub(crate) hidden: Option<Location>,
+    /// The field whose vectors are searched; `None`: the records' own.
+    pub(crate) field: Option<usize>,
+    /// What those vectors are.
+    pub(crate) schema: &'a Schema,
+}
+
+/// The vectors that one part of the data is searched by. They are numbered by their places, which are the rows unless
+/// some rows have none.
+#[derive(Clone)]
+struct Column<'a> {
+    part: &'a Part<'a>,
+    field: Option<usize>,
+    stride: usize,
+    /// The row of each place; `None`: every row has a vector.
+    having: Option<Arc<[u32]>>,
+}
+
+impl<'a> Column<'a> {
+    fn new(part: &'a Part<'a>, field: Option<usize>, stride: usize) -> Result<Self> {
+        let having = field.map_or(Ok(None), |field| part.rows.having(field, stride))?;
+        Ok(Column { part, field, stride, having })
+    }
+
+    /// How many vectors there are.
+    fn len(&self) -> u32 {
+        self.having.as_ref().map_or_else(|| self.part.rows.rows(), |rows| rows.len() as u32)
+    }
+
+    fn vectors(&self, first: u32, count: u32) -> Result<&'a [u8]> {
+        match self.field {
+            None => self.part.rows.vectors(first, count),
+            Some(field) => {
+                let start = first as usize * self.stride;
+                self.part.rows.field_data(field, start..start + count as usize * self.stride)
+            }
+        }
+    }
+
+    fn row(&self, place: u32) -> u32 {
+        self.having.as_ref().map_or(place, |rows| rows[place as usize])
+    }
+
+    /// The place of a row that has a vector.
+    fn place(&self, row: u32) -> Option<u32> {
+        match &self.having {
+            None => Some(row),
+            Some(rows) => rows.binary_search(&row).ok().map(|place| place as u32),
+        }
+    }
+
+    /// The places whose rows are live and, if there is a filter, among `matching`. `None`: those of all live rows.
+    fn places(&self, matching: Option<RoaringBitmap>) -> Option<RoaringBitmap> {
+        let Some(rows) = &self.having else { return matching };
+        let passes = |row: &u32| match &matching {
+            Some(matching) => matching.contains(*row),
+            None => self.part.is_live(*row),
+        };
+        Some((0..).zip(rows.iter()).filter(|(_, row)| passes(row)).map(|(place, _)| place).collect())
+    }
 }
 
 /// The best candidates of each query, best first.
@@ -69,8 +129,15 @@ const MIN_GRAPH_SHARE: u64 = 10;
 const MIN_GRAPH_MATCHES: u64 = 10_000;
 
 impl<'a> Search<'a> {
-    pub(crate) fn new(collection: &'a CollectionState, version: &'a Version, options: &'a SearchOptions) -> Self {
-        Search { collection, version, options, hidden: None }
+    /// # Errors
+    /// `InvalidInput` if the field that the options name is none of vectors.
+    pub(crate) fn new(
+        collection: &'a CollectionState,
+        version: &'a Version,
+        options: &'a SearchOptions,
+    ) -> Result<Self> {
+        let (field, schema) = collection.vectors_of(options.using.as_deref())?;
+        Ok(Search { collection, version, options, hidden: None, field, schema })
     }
 
     /// Searches for the rows `range` of validated `queries`.
@@ -100,9 +167,9 @@ impl<'a> Search<'a> {
         mut trace: Option<&mut Trace>,
     ) -> Result<Found> {
         let start = range.start;
-        let prepared: Vec<Prepared> = range.map(|row| Prepared::new(&self.collection.schema, queries, row)).collect();
+        let prepared: Vec<Prepared> = range.map(|row| Prepared::new(self.schema, queries, row)).collect();
         let encoded = queries.as_le_bytes();
-        let encoded = &encoded[start * self.collection.schema.stride()..];
+        let encoded = &encoded[start * self.schema.stride()..];
         let wanted = self.wanted();
         let radius = self.options.max_distance.map_or(f32::INFINITY, |radius| radius + 0.0);
         let mut tops: Vec<TopK> = prepared.iter().map(|_| TopK::within(wanted, radius)).collect();
@@ -137,24 +204,28 @@ impl<'a> Search<'a> {
         tops: &mut [TopK],
     ) -> Result<Work> {
         let matching = self.options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
-        let graph = part.segment.map(|segment| (segment, segment.graph_for_search()));
+        let column = Column::new(part, self.field, self.schema.stride())?;
+        let asked = matching.as_ref().map(RoaringBitmap::len);
+        let matching = column.places(matching);
+        let graph = part.segment.map(|segment| (segment, segment.graph_for_search(self.field)));
         let graph = graph.as_ref().and_then(|(segment, graph)| Some((*segment, graph.as_ref()?)));
-        let because = match self.reason_to_scan(part, matching.as_ref(), wanted) {
+        let because = match self.reason_to_scan(&column, matching.as_ref(), wanted) {
             Some(reason) => reason,
             None => match graph {
                 Some((segment, graph)) => {
-                    let rows = Rows::new(segment.all_vectors()?, part.rows.rows() as usize, &self.collection.schema)?;
-                    let walk = Walk { part, segment, graph: &graph.index, rows, wanted, matching: matching.as_ref() };
-                    return self.walk(&walk, queries, encoded, tops);
+                    let rows = Rows::new(segment.all_vectors(self.field)?, column.len() as usize, self.schema)?;
+                    let (graph, matching) = (&graph.index, matching.as_ref());
+                    let walk = Walk { part, column: &column, segment, graph, rows, wanted, matching };
+                    return Ok(Work { matching: asked, ..self.walk(&walk, queries, encoded, tops)? });
                 }
                 None => "the segment has no graph yet",
             },
         };
-        let scanned = scan_part(part, queries, matching.as_ref(), self.hidden, tops)?;
+        let scanned = scan_part(&column, queries, matching.as_ref(), self.hidden, tops)?;
         Ok(Work {
             plan: Plan::Scan,
             reason: Some(because),
-            matching: matching.map(|m| m.len()),
+            matching: asked,
             visited: scanned,
             distances: scanned * queries.len() as u64,
             expected_recall: Some(1.0),
@@ -162,22 +233,27 @@ impl<'a> Search<'a> {
     }
 
     /// Why a part is scanned although it may have a graph.
-    fn reason_to_scan(&self, part: &Part<'_>, matching: Option<&RoaringBitmap>, wanted: usize) -> Option<&'static str> {
-        let rows = u64::from(part.rows.rows());
+    fn reason_to_scan(
+        &self,
+        column: &Column<'_>,
+        matching: Option<&RoaringBitmap>,
+        wanted: usize,
+    ) -> Option<&'static str> {
+        let rows = u64::from(column.len());
         let narrow = |m: &RoaringBitmap| m.len() * MIN_GRAPH_SHARE < rows || m.len() < MIN_GRAPH_MATCHES;
         if matching.is_some_and(RoaringBitmap::is_empty) {
             Some("nothing passes the filter")
-        } else if part.segment.is_none() {
+        } else if column.part.segment.is_none() {
             Some("the records are in memory")
         } else if self.options.ef.is_none() && self.options.recall >= 1.0 {
             Some("the recall asked for is 1")
-        } else if self.collection.schema.codes() == Quantization::None {
+        } else if self.schema.codes() == Quantization::None {
             Some("the collection has no graphs: its quantization is none")
         } else if wanted > MAX_GRAPH_K {
             Some("more than 1,000 candidates are wanted")
         } else if wanted as u64 * 8 > rows {
             Some("more than an eighth of the rows is wanted")
-        } else if matching.is_some_and(narrow) {
+        } else if self.options.filter.is_some() && matching.is_some_and(narrow) {
             Some("few rows pass the filter")
         } else {
             None
@@ -185,7 +261,7 @@ impl<'a> Search<'a> {
     }
 
     fn walk(&self, walk: &Walk<'_>, queries: &[Prepared], encoded: &[u8], tops: &mut [TopK]) -> Result<Work> {
-        let Walk { part, segment, graph, rows, wanted, matching } = walk;
+        let Walk { part, column, segment, graph, rows, wanted, matching } = walk;
         let is_live = |row: u32| part.is_live(row);
         let passes = |row: u32| matching.is_some_and(|m| m.contains(row));
         let live: Option<&dyn Fn(u32) -> bool> = match matching {
@@ -194,7 +270,8 @@ impl<'a> Search<'a> {
             None => Some(&is_live),
         };
         let hidden = self.hidden.filter(|at| at.source == part.source);
-        let hidden = hidden.and_then(|at| graph.order().iter().position(|row| *row == at.row)).map(|node| node as u32);
+        let hidden = hidden.and_then(|at| column.place(at.row));
+        let hidden = hidden.and_then(|at| graph.order().iter().position(|row| *row == at)).map(|node| node as u32);
         let stride = queries.first().map_or(1, Prepared::stride);
         let mut done = SearchStats::default();
         SCRATCH.with_borrow_mut(|(scratch, found)| {
@@ -213,9 +290,10 @@ impl<'a> Search<'a> {
                         }
                         k = (k * 4).min(*wanted);
                     }
-                    for (row, distance) in found.iter() {
-                        segment.prefetch_id_ends(*row);
-                        top.push(*distance, pack(part.location(*row)));
+                    for (place, distance) in found.iter() {
+                        let row = column.row(*place);
+                        segment.prefetch_id_ends(row);
+                        top.push(*distance, pack(part.location(row)));
                     }
                     Ok(())
                 });
@@ -254,7 +332,7 @@ impl<'a> Search<'a> {
         }
         self.cut(&mut found)?;
         if let Some(mmr) = options.mmr {
-            found = mmr::choose(self.collection, self.version, found, options.k + options.offset, mmr.lambda)?;
+            found = mmr::choose(self, found, options.k + options.offset, mmr.lambda)?;
         }
         // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
         let chosen = found.iter().skip(options.offset).take(options.k);
@@ -265,7 +343,7 @@ impl<'a> Search<'a> {
     /// Drops the candidates that may not be hits.
     pub(crate) fn cut(&self, found: &mut Vec<Candidate>) -> Result<()> {
         if let Some(least) = self.options.min_score {
-            let metric = self.collection.schema.metric;
+            let metric = self.schema.metric;
             found.retain(|candidate| metric.score(candidate.key) >= least);
         }
         drop_excluded(self.version, self.options, found)
@@ -279,8 +357,33 @@ impl<'a> Search<'a> {
     /// A candidate with its fields.
     pub(crate) fn hit(&self, candidate: Candidate) -> Result<Hit> {
         let hit = hit(self.collection, self.version, candidate.row, self.options.include)?;
-        let score = self.collection.schema.metric.score(candidate.key);
-        Ok(Hit { distance: candidate.key, score, vector_score: Some(score), ..hit })
+        let score = self.schema.metric.score(candidate.key);
+        let mut hit = Hit { distance: candidate.key, score, ..hit };
+        match &self.options.using {
+            None => hit.vector_score = Some(score),
+            Some(field) => drop(hit.field_scores.insert(field.clone(), score)),
+        }
+        Ok(hit)
+    }
+
+    /// The stored vector of a row; `None` where it has none.
+    pub(crate) fn stored<'s>(&self, source: &'s dyn RowSource, row: u32) -> Result<Option<&'s [u8]>> {
+        stored_vector(source, self.field, row, self.schema.stride())
+    }
+}
+
+/// The stored vector of a row, its own or that of a field; `None` where it has none.
+pub(crate) fn stored_vector(
+    source: &dyn RowSource,
+    field: Option<usize>,
+    row: u32,
+    stride: usize,
+) -> Result<Option<&[u8]>> {
+    let Some(field) = field else { return source.vectors(row, 1).map(Some) };
+    match source.field(field, row)? {
+        [] => Ok(None),
+        stored if stored.len() == stride => Ok(Some(stored)),
+        _ => Err(Error::corrupt("record", u64::from(row), "a vector has another size")),
     }
 }
 
@@ -334,6 +437,7 @@ const FIRST_WITHIN: usize = 64;
 /// A part that is searched by its graph.
 struct Walk<'a> {
     part: &'a Part<'a>,
+    column: &'a Column<'a>,
     segment: &'a Segment,
     graph: &'a GraphIndex,
     rows: Rows<'a>,
@@ -346,18 +450,42 @@ thread_local! {
     static SCRATCH: RefCell<(Scratch, Vec<(u32, f32)>)> = RefCell::default();
 }
 
-/// Compares all live rows that match; returns how many.
+/// Compares all vectors of live rows that match; returns how many.
 fn scan_part(
-    part: &Part<'_>,
+    column: &Column<'_>,
     queries: &[Prepared],
     matching: Option<&RoaringBitmap>,
     hidden: Option<Location>,
     tops: &mut [TopK],
 ) -> Result<u64> {
+    if column.having.is_none() {
+        return scan_places(column, queries, matching, hidden, pack(column.part.location(0)), tops);
+    }
+    // The order of the places is that of their rows, so the best of this part can be renamed when they are known.
+    let mut best: Vec<TopK> = tops.iter().map(|top| TopK::within(top.k(), top.threshold())).collect();
+    let scanned = scan_places(column, queries, matching, hidden, 0, &mut best)?;
+    for (best, top) in best.into_iter().zip(tops) {
+        for Candidate { key, row } in best.into_sorted() {
+            top.push(key, pack(column.part.location(column.row(row as u32))));
+        }
+    }
+    Ok(scanned)
+}
+
+/// The same, where place 0 is called `first_name`, the next one 1 more, and so on.
+fn scan_places(
+    column: &Column<'_>,
+    queries: &[Prepared],
+    matching: Option<&RoaringBitmap>,
+    hidden: Option<Location>,
+    first_name: u64,
+    tops: &mut [TopK],
+) -> Result<u64> {
     let Some(first) = queries.first() else { return Ok(0) };
-    let hidden = hidden.and_then(|at| part.row_at(at));
+    let part = column.part;
+    let hidden = hidden.and_then(|at| part.row_at(at)).and_then(|row| column.place(row));
     let stretch = (STRETCH_BYTES / first.stride()).next_multiple_of(64).max(64) as u32;
-    let rows = part.rows.rows();
+    let rows = column.len();
     let mut words = Vec::new();
     let mut scanned = 0;
     for start in (0..rows).step_by(stretch as usize) {
@@ -390,9 +518,9 @@ fn scan_part(
         }
         scanned += if all { u64::from(count) } else { words.iter().map(|w| u64::from(w.count_ones())).sum() };
         let block = Block {
-            rows: part.rows.vectors(start, count)?,
+            rows: column.vectors(start, count)?,
             live: (!all).then_some(&words),
-            first_row: pack(part.location(start)),
+            first_row: first_name + u64::from(start),
         };
         scan_batch(queries, block, tops);
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod fusion;
 pub(crate) mod group;
 pub(crate) mod hybrid;
 pub(crate) mod measure;

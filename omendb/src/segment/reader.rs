@@ -1,7 +1,7 @@
 //! Reads a segment: nothing is handed out before the block it lies in has been verified.
 
-use super::RowSource;
 use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema, TRAILER_BYTES};
+use super::{RowSource, rows_having};
 use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
@@ -16,6 +16,7 @@ use crate::storage::{Bytes, Storage};
 use crate::text::index::TextSlot;
 use arc_swap::ArcSwapOption;
 use roaring::RoaringBitmap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +38,19 @@ impl Graph {
     }
 }
 
+/// What is derived of one column of vectors.
+#[derive(Debug, Default)]
+struct VectorSlot {
+    /// The graph, once it is built or loaded.
+    graph: ArcSwapOption<Graph>,
+    /// Set when no graph can be built.
+    unindexable: AtomicBool,
+    /// Set when every block of the vectors has been verified.
+    verified: AtomicBool,
+    /// The rows that have a vector, once they were asked for; `None` inside: all of them.
+    having: OnceLock<Option<Arc<[u32]>>>,
+}
+
 /// An open segment. Immutable and shared.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -45,12 +59,10 @@ pub(crate) struct Segment {
     bytes: Bytes,
     footer: Footer,
     stride: usize,
-    /// The graph, once it is built or loaded. Derived.
-    graph: ArcSwapOption<Graph>,
-    /// Set when no graph can be built.
-    unindexable: AtomicBool,
-    /// Set when every block of the vectors has been verified.
-    vectors_verified: AtomicBool,
+    /// Of the records' own vectors.
+    vectors: VectorSlot,
+    /// Of the further fields, by their numbers; without use for those that are no vectors.
+    further: Vec<VectorSlot>,
     /// The metadata by column, made at the first filter. Derived: it could be made again.
     columns: OnceLock<Columns>,
     /// Bytes of `columns`.
@@ -136,6 +148,7 @@ impl Segment {
         }
         self.stride = schema.stride();
         self.sparse.resize_with(schema.fields.len(), SparseSlot::default);
+        self.further.resize_with(schema.fields.len(), VectorSlot::default);
         Ok(())
     }
 
@@ -148,9 +161,8 @@ impl Segment {
             bytes,
             footer,
             stride: 0,
-            graph: ArcSwapOption::empty(),
-            unindexable: AtomicBool::new(false),
-            vectors_verified: AtomicBool::new(false),
+            vectors: VectorSlot::default(),
+            further: Vec::new(),
             columns: OnceLock::new(),
             columns_bytes: AtomicU64::new(0),
             text: TextSlot::default(),
@@ -261,27 +273,46 @@ impl Segment {
             .ok_or_else(|| Error::corrupt(&self.path, section.offset + first * width, "the offsets do not rise"))
     }
 
-    /// All vectors, verified once.
-    pub(crate) fn all_vectors(&self) -> Result<&[u8]> {
-        let section = self.footer.section(SectionKind::Vectors);
-        if !self.vectors_verified.load(Ordering::Acquire) {
+    /// What is derived of the records' own vectors, or of those of a further field.
+    fn slot(&self, field: Option<usize>) -> &VectorSlot {
+        field.and_then(|field| self.further.get(field)).unwrap_or(&self.vectors)
+    }
+
+    /// All vectors of the records or of a further field, verified once.
+    pub(crate) fn all_vectors(&self, field: Option<usize>) -> Result<&[u8]> {
+        let section = self.footer.section(field.map_or(SectionKind::Vectors, SectionKind::Field));
+        let slot = self.slot(field);
+        if !slot.verified.load(Ordering::Acquire) {
             self.range(section.offset, section.len)?;
-            self.vectors_verified.store(true, Ordering::Release);
+            slot.verified.store(true, Ordering::Release);
         }
         Ok(&self.bytes[section.offset as usize..(section.offset + section.len) as usize])
     }
 
-    pub(crate) fn graph(&self) -> Option<Arc<Graph>> {
-        self.graph.load_full()
+    /// How many vectors of this size there are, of the records or of a further field.
+    pub(crate) fn vector_count(&self, field: Option<usize>, stride: usize) -> u32 {
+        match field {
+            None => self.entry.rows,
+            Some(field) => (self.field_bytes(field) / stride.max(1) as u64) as u32,
+        }
+    }
+
+    pub(crate) fn graph(&self, field: Option<usize>) -> Option<Arc<Graph>> {
+        self.slot(field).graph.load_full()
     }
 
     /// The graph for the length of one search: cheaper than [`graph`](Self::graph).
-    pub(crate) fn graph_for_search(&self) -> arc_swap::Guard<Option<Arc<Graph>>> {
-        self.graph.load()
+    pub(crate) fn graph_for_search(&self, field: Option<usize>) -> arc_swap::Guard<Option<Arc<Graph>>> {
+        self.slot(field).graph.load()
     }
 
-    pub(crate) fn set_graph(&self, graph: Graph) {
-        self.graph.store(Some(Arc::new(graph)));
+    /// All graphs there are.
+    pub(crate) fn graphs(&self) -> impl Iterator<Item = Arc<Graph>> {
+        std::iter::once(&self.vectors).chain(&self.further).filter_map(|slot| slot.graph.load_full())
+    }
+
+    pub(crate) fn set_graph(&self, field: Option<usize>, graph: Graph) {
+        self.slot(field).graph.store(Some(Arc::new(graph)));
     }
 
     /// The bytes that say where a row's id lies, not verified.
@@ -306,12 +337,12 @@ impl Segment {
     }
 
     /// Whether building a graph has been given up.
-    pub(crate) fn unindexable(&self) -> bool {
-        self.unindexable.load(Ordering::Relaxed)
+    pub(crate) fn unindexable(&self, field: Option<usize>) -> bool {
+        self.slot(field).unindexable.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn give_up_indexing(&self) {
-        self.unindexable.store(true, Ordering::Relaxed);
+    pub(crate) fn give_up_indexing(&self, field: Option<usize>) {
+        self.slot(field).unindexable.store(true, Ordering::Relaxed);
     }
 
     fn columns(&self) -> Result<&Columns> {
@@ -390,6 +421,27 @@ impl RowSource for Segment {
 
     fn field(&self, field: usize, row: u32) -> Result<&[u8]> {
         self.variable(SectionKind::FieldEnds(field), SectionKind::Field(field), 8, row)
+    }
+
+    fn field_data(&self, field: usize, range: Range<usize>) -> Result<&[u8]> {
+        let section = self.footer.section(SectionKind::Field(field));
+        let (start, len) = (range.start as u64, range.len() as u64);
+        if start + len > section.len {
+            return Err(Error::corrupt(&self.path, section.offset, "a field has fewer values than rows that have it"));
+        }
+        self.range(section.offset + start, len)
+    }
+
+    fn having(&self, field: usize, stride: usize) -> Result<Option<Arc<[u32]>>> {
+        let slot = self.slot(Some(field));
+        if let Some(having) = slot.having.get() {
+            return Ok(having.clone());
+        }
+        let having = match self.field_bytes(field) == u64::from(self.rows()) * stride as u64 {
+            true => None,
+            false => Some(rows_having(self, field, stride)?),
+        };
+        Ok(slot.having.get_or_init(|| having).clone())
     }
 
     fn text_slot(&self) -> Option<&TextSlot> {

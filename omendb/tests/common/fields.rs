@@ -1,7 +1,7 @@
 //! Further fields in the model: what records hold, what steps do to it, and every search by them.
 
 use super::generate::vector;
-use super::model::{Table, Trouble, pack};
+use super::model::{Table, Trouble, distance, pack};
 use omendb::storage::sim::Rng;
 use omendb::{
     Batch, Collection, Element, FieldKind, Id, Include, Metric, Patch, Record, Schema, SearchOptions, Sparse, Vector,
@@ -165,8 +165,40 @@ pub fn check(collection: &Collection, table: &Table) -> Result<(), Trouble> {
                     check_sparse(collection, table, &field.name, &query, 2)?;
                 }
             }
-            FieldKind::Vector(_) => {}
+            FieldKind::Vector(kind) => {
+                let query = table.docs.values().find_map(|doc| doc.fields.vectors.get(&field.name)).cloned();
+                let query = query.unwrap_or_else(|| field_vector(&mut Rng::new(1), kind));
+                check_vectors(collection, table, &field.name, kind.metric, &query, table.docs.len() + 1)?;
+                check_vectors(collection, table, &field.name, kind.metric, &query, 2)?;
+            }
         }
+    }
+    Ok(())
+}
+
+fn check_vectors(
+    collection: &Collection,
+    table: &Table,
+    field: &str,
+    metric: Metric,
+    query: &Vector,
+    k: usize,
+) -> Result<(), Trouble> {
+    let name = collection.name();
+    let hits = collection.search(query, &SearchOptions::new(k).using(field).include(Include::ALL))?;
+    let exact = |id: &Id| table.docs.get(id)?.fields.vectors.get(field).map(|value| distance(metric, query, value));
+    let mut distances: Vec<f64> = table.docs.keys().filter_map(exact).collect();
+    distances.sort_by(f64::total_cmp);
+    let expected = k.min(distances.len());
+    ensure!(hits.len() == expected, "{name}.{field}: {} hits of k={k}, expected {expected}", hits.len());
+    ensure!(hits.complete == (hits.len() < k), "{name}.{field}: complete = {} of k={k}", hits.complete);
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-4 * (1.0 + a.abs());
+    for (hit, wanted) in hits.iter().zip(distances) {
+        let (own, got) = (exact(&hit.id), f64::from(hit.distance));
+        ensure!(own.is_some_and(|own| close(own, got)), "{name}.{field}: {:?} is at {got}, not {own:?}", hit.id);
+        ensure!(close(wanted, got), "{name}.{field}: a hit is at {got}, the exact one at {wanted}");
+        let carried = Fields { vectors: hit.vectors.clone(), sparse: hit.sparse.clone() };
+        ensure!(carried == table.docs[&hit.id].fields, "{name}.{field}: {:?} carries {carried:?}", hit.id);
     }
     Ok(())
 }
