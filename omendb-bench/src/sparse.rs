@@ -28,8 +28,8 @@ pub struct Arguments {
     queries: usize,
 }
 
-/// The id of rank r has a frequency like 1 / r; a weight is between 0 and the logarithm of the rank, as in learnt sparse
-/// embeddings, where frequent terms weigh little.
+/// The id of rank r has a frequency like 1 / r; a weight is between 0 and the logarithm of the rank, as in learnt
+/// sparse embeddings, where frequent terms weigh little.
 fn sparse(numbers: &mut Numbers, ids: u32, entries: usize) -> omendb::Result<Sparse> {
     let mut unit = || f64::from(numbers.float()) / 2.0 + 0.5;
     let mut all = BTreeMap::new();

@@ -63,12 +63,11 @@ impl PyDatabase {
         py: Python<'_>,
         name: &str,
         dim: usize,
-        metric: &str,
-        dtype: &str,
+        kind: (String, String),
         tuning: (String, String, String),
         fields: Vec<Declared>,
     ) -> PyResult<PyCollection> {
-        let schema = declare(py, schema(py, dim, metric, dtype, &tuning)?, fields)?;
+        let schema = declare(py, schema(py, dim, &kind.0, &kind.1, &tuning)?, fields)?;
         let database = self.database.get().or_raise(py)?;
         py.detach(|| database.create_collection(name, schema)).or_raise(py).map(PyCollection::new)
     }
@@ -79,12 +78,11 @@ impl PyDatabase {
         py: Python<'_>,
         name: &str,
         dim: usize,
-        metric: &str,
-        dtype: &str,
+        kind: (String, String),
         tuning: (String, String, String),
         fields: Vec<Declared>,
     ) -> PyResult<PyCollection> {
-        let schema = declare(py, schema(py, dim, metric, dtype, &tuning)?, fields)?;
+        let schema = declare(py, schema(py, dim, &kind.0, &kind.1, &tuning)?, fields)?;
         let database = self.database.get().or_raise(py)?;
         py.detach(|| database.get_or_create_collection(name, schema)).or_raise(py).map(PyCollection::new)
     }

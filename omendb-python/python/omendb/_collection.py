@@ -328,8 +328,8 @@ class Collection:
             k: how many hits to return, 1 to 100,000 less `offset`.
             text: words to search for in the texts, scored by BM25: `crash safety` (any of them), `"crash safe"`,
                 `+must -must_not`, `a AND (b OR c) AND NOT d`, `prefix*`, `fuzzy~`. Every string is a query.
-            sparse: a sparse vector, as a dict of weights by id or a pair of ids and weights; or several, in a dict by the
-                field's name. Found is what has the highest dot products, exactly; 0 is no hit.
+            sparse: a sparse vector, as a dict of weights by id or a pair of ids and weights; or several, in a dict by
+                the field's name. Found is what has the highest dot products, exactly; 0 is no hit.
             named: vectors to search by in further fields, by the field's name.
             using: the field whose vectors `vector` or `like` is compared with, instead of the records' own; without
                 them, the field of `sparse`, which need not be named where there is only one.

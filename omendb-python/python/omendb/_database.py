@@ -371,12 +371,12 @@ def _name(name: Any) -> str:
 
 def _schema(
     name: Any, dim: Any, metric: Any, dtype: Any, analyzer: Any, quantization: Any, profile: Any
-) -> tuple[str, int, str, str, tuple[str, str, str]]:
+) -> tuple[str, int, tuple[str, str], tuple[str, str, str]]:
     named = {"metric": metric, "dtype": dtype, "analyzer": analyzer, "quantization": quantization, "profile": profile}
     for argument, value in named.items():
         if not isinstance(value, str):
             raise InvalidInput(f"{argument} of type {type(value).__name__} was given; a str was expected")
-    return _name(name), _integer(dim, "dim", 1), metric, dtype, (quantization, profile, analyzer)
+    return _name(name), _integer(dim, "dim", 1), (metric, dtype), (quantization, profile, analyzer)
 
 
 def verify_backup(path: _PathLike) -> CheckReport:

@@ -203,8 +203,7 @@ class Database:
         self,
         name: str,
         dim: int,
-        metric: str,
-        dtype: str,
+        kind: tuple[str, str],
         tuning: tuple[str, str, str],
         fields: list[_Declared],
     ) -> Collection: ...
@@ -212,8 +211,7 @@ class Database:
         self,
         name: str,
         dim: int,
-        metric: str,
-        dtype: str,
+        kind: tuple[str, str],
         tuning: tuple[str, str, str],
         fields: list[_Declared],
     ) -> Collection: ...

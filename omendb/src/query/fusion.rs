@@ -330,7 +330,7 @@ impl Candidates {
     }
 }
 
-/// Scores records by all orders and sorts them, best first; of equal scores, those of the better key in the first order.
+/// Scores records by all orders and sorts them, best first; of equal scores, by the keys in the first order.
 fn fuse(records: &mut [Fused], parts: &[Part<'_>], how: Fuse) {
     match how {
         Fuse::Rrf => {
@@ -369,19 +369,13 @@ fn scaled(records: &[Fused], at: usize, part: &Part<'_>, by_vector: bool) -> Vec
     let best = found().fold(f32::NEG_INFINITY, f32::max);
     let most = records.iter().filter_map(score).fold(0.0, f32::max);
     let scale = |record: &Fused| match score(record) {
-        None => 0.0,
         Some(score) if by_vector => {
             let scaled = (score - worst) / (best - worst);
             // All that were found are equally near, or there is none.
             if scaled.is_finite() { scaled.clamp(0.0, 1.0) } else { f32::from(record.standings[at].rank.is_some()) }
         }
-        Some(score) => {
-            if most > 0.0 {
-                (score / most).max(0.0)
-            } else {
-                0.0
-            }
-        }
+        Some(score) if most > 0.0 => (score / most).max(0.0),
+        _ => 0.0,
     };
     records.iter().map(scale).collect()
 }

@@ -313,7 +313,7 @@ impl SparseIndex {
             self.payload[range.clone()].as_chunks::<4>().0.iter().map(|w| u32::from_le_bytes(*w))
         };
         let blocks = self.blocks().len();
-        let ends_rise = words(&self.ends).is_sorted() && words(&self.ends).last().unwrap_or(0) as usize == blocks;
+        let ends_rise = words(&self.ends).is_sorted() && words(&self.ends).next_back().unwrap_or(0) as usize == blocks;
         let postings = self.postings.len() as u64 / 4;
         let whole = |block: Block| {
             u64::from(block.first) + u64::from(block.count) <= postings

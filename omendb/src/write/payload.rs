@@ -100,24 +100,33 @@ fn decode_ids(r: &mut Reader<'_>) -> Option<(IdColumn, u32)> {
 mod tests {
     use super::*;
     use crate::record::Batch;
+    use crate::schema::{Metric, VectorField};
+    use crate::sparse::Sparse;
     use serde_json::json;
 
     #[test]
     fn payloads_round_trip_and_no_cut_one_is_accepted() {
         let meta = json!({"a": [1, null]});
         let ids: IdColumn = ["x", "yy", "zzz"].into_iter().collect();
-        let batch = Batch::new(ids.clone(), vec![1f32; 6])
+        let schema =
+            Schema::new(2, Metric::L2).with_vectors("title", VectorField::new(1, Metric::L2)).with_sparse("terms");
+        let terms = Sparse::new([(1, 0.5), (u32::MAX, -2.0)]).unwrap();
+        let mut batch = Batch::new(ids.clone(), vec![1f32; 6])
             .with_metadata([Some(&meta), None, Some(&meta)])
             .unwrap()
-            .with_text([None, Some(""), Some("text")]);
+            .with_text([None, Some(""), Some("text")])
+            .with_some_vectors("title", [true, false, true], vec![1f32; 2])
+            .with_sparse("terms", [None, Some(&Sparse::default()), Some(&terms)]);
+        batch.validate(&schema).unwrap();
         let block = Block::from_batch(&batch, 8, hash_ids(&ids, 9));
         let payload = encode_upsert(4, &block);
-        let back = decode_upsert(&payload, 8, 9).unwrap();
+        let back = decode_upsert(&payload, &schema, 9).unwrap();
         assert_eq!(collection_of(&payload), Some(4));
         assert_eq!((&back.ids, &back.vectors, &back.hashes), (&block.ids, &block.vectors, &block.hashes));
-        assert_eq!((&back.metadata, &back.text), (&block.metadata, &block.text));
+        assert_eq!((&back.metadata, &back.text, &back.fields), (&block.metadata, &block.text, &block.fields));
+        assert!(decode_upsert(&payload, &Schema::new(2, Metric::L2), 9).is_none(), "fields that no schema declares");
         for cut in 0..payload.len() {
-            assert!(decode_upsert(&payload[..cut], 8, 9).is_none(), "cut at {cut}");
+            assert!(decode_upsert(&payload[..cut], &schema, 9).is_none(), "cut at {cut}");
         }
         let payload = encode_delete(4, &ids);
         assert_eq!(decode_delete(&payload), Some(ids));

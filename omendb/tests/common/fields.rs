@@ -129,7 +129,7 @@ pub fn patch(rng: &mut Rng, schema: &Schema) -> FieldsPatch {
 }
 
 /// Adds the fields of rows to their batch.
-pub fn with_rows<'f>(mut batch: Batch<'static>, rows: &[&'f Fields], schema: &Schema) -> Batch<'static> {
+pub fn with_rows(mut batch: Batch<'static>, rows: &[&Fields], schema: &Schema) -> Batch<'static> {
     for field in &schema.fields {
         let name = &field.name;
         batch = match &field.kind {
