@@ -146,7 +146,7 @@ fn every_layout_has_the_answers_of_brute_force() {
     for field in ["title", "image"] {
         let options = SearchOptions::new(10).using(field);
         let told = match field {
-            "title" => docs.explain(&rng.floats(TITLE), &options).unwrap(),
+            "title" => docs.explain(rng.floats(TITLE), &options).unwrap(),
             _ => docs.explain(Vectors::I8(rng.bytes(IMAGE).into()), &options).unwrap(),
         };
         assert!(told.parts.iter().any(|part| part.plan == Plan::Graph), "{field}: {told:?}");

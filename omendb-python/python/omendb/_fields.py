@@ -9,6 +9,8 @@ from . import _vectors
 from ._errors import InvalidInput
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ._native import _Declared, _Given
 
 _SETTINGS = frozenset(("dim", "metric", "dtype", "quantization"))
@@ -86,7 +88,7 @@ class Fields:
 
     def query(self, named: Any, sparse: Mapping[str, Any]) -> _Given:
         """The fields that are searched by."""
-        vectors = [
+        vectors: list[tuple[str, list[bool] | None, npt.NDArray[Any]]] = [
             (_name(name), None, _vectors.query(given, bits=self.bits(name)).reshape(1, -1))
             for name, given in _mapping({} if named is None else named, "named").items()
         ]

@@ -473,3 +473,54 @@ fn slack(total: f64, lists: usize) -> f64 {
     let lists = lists as f64;
     total * (0.5 / f64::from(STEPS) + (lists + 4.0) / f64::from(1 << 23)) + lists * f64::from(f32::MIN_POSITIVE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memtable::{Block as Memory, hash_ids};
+    use crate::record::Batch;
+    use crate::schema::{Metric, Schema};
+    use crate::sparse::Sparse;
+
+    /// A few rows that share ids, some without a value.
+    fn rows() -> Memory {
+        let value = |n: u32| Sparse::new([(n % 3, n as f32), (n + 10, 1.0), (u32::MAX, -0.5)]).unwrap();
+        let values: Vec<Option<Sparse>> = (0..20).map(|n| (n % 4 > 0).then(|| value(n))).collect();
+        let batch = Batch::new((0..20u64).collect(), vec![0f32; 20]);
+        let mut batch = batch.with_sparse("terms", values.iter().map(Option::as_ref));
+        batch.validate(&Schema::new(1, Metric::L2).with_sparse("terms")).unwrap();
+        let hashes = hash_ids(&batch.ids, 1);
+        Memory::from_batch(&batch, 4, hashes)
+    }
+
+    fn search(index: &SparseIndex, source: &Memory, query: &Sparse) -> Vec<(f32, u64)> {
+        let mut best = Best::new(5, f32::NEG_INFINITY);
+        let rows = Rows { source, field: 0, allowed: &|_| true, name: &u64::from };
+        index.search(&SparseQuery::new(query), &rows, &mut best).unwrap();
+        best.into_sorted().iter().map(|candidate| (-candidate.key, candidate.row)).collect()
+    }
+
+    #[test]
+    fn no_hostile_payload_is_read_out_of_bounds() {
+        let source = rows();
+        let cancel = AtomicBool::new(false);
+        let payload = build(&source, 0, 1, &cancel).unwrap();
+        let query = Sparse::new([(0, 1.0), (1, 0.5), (13, 2.0), (u32::MAX, -1.0)]).unwrap();
+        let index = SparseIndex::parse(Bytes::new(payload.clone()), 20, true).unwrap();
+        let right = search(&index, &source, &query);
+        assert_eq!(right[0], (18.5, 18));
+        assert!(SparseIndex::parse(Bytes::new(payload.clone()), 21, true).is_none());
+        for at in 0..payload.len() {
+            assert!(SparseIndex::parse(Bytes::new(payload[..at].to_vec()), 20, true).is_none(), "cut at {at}");
+            for mask in [1, 0x80, 0xff] {
+                let mut hostile = payload.clone();
+                hostile[at] ^= mask;
+                if let Some(index) = SparseIndex::parse(Bytes::new(hostile), 20, true) {
+                    // Rows may be missed, but every score is that of a stored vector.
+                    let found = search(&index, &source, &query);
+                    assert!(found.iter().all(|(score, row)| *row < 20 && score.is_finite()), "{at}: {found:?}");
+                }
+            }
+        }
+    }
+}
