@@ -4,6 +4,7 @@
 use crate::checksum::id_hash;
 use crate::error::Result;
 use crate::fields::{FieldColumns, append_blobs};
+use crate::filter::cache::FilterCache;
 use crate::ids::IdColumn;
 use crate::record::{Batch, BlobColumn};
 use crate::segment::RowSource;
@@ -30,6 +31,7 @@ pub(crate) struct Block {
     pub(crate) text: Option<BlobColumn>,
     pub(crate) fields: FieldColumns,
     pub(crate) text_slot: TextSlot,
+    pub(crate) filters: FilterCache,
 }
 
 impl Block {
@@ -45,6 +47,7 @@ impl Block {
             text: batch.text.clone(),
             fields: batch.fields.clone(),
             text_slot: TextSlot::default(),
+            filters: FilterCache::default(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Block {
             text: None,
             fields: FieldColumns::default(),
             text_slot: TextSlot::default(),
+            filters: FilterCache::default(),
         };
         out.append(a);
         out.append(b);
@@ -141,6 +145,10 @@ impl RowSource for Block {
 
     fn text_slot(&self) -> Option<&TextSlot> {
         self.text.is_some().then_some(&self.text_slot)
+    }
+
+    fn filters(&self) -> Option<&FilterCache> {
+        Some(&self.filters)
     }
 }
 

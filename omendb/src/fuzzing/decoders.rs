@@ -209,8 +209,8 @@ pub fn payload(data: &[u8]) {
         let Some(back) = decode_upsert(&again, &collection.schema, 9) else { panic!("a block encodes") };
         assert!(back.ids == block.ids && back.vectors == block.vectors && back.hashes == block.hashes);
         assert!(back.metadata == block.metadata && back.text == block.text && back.fields == block.fields);
-        effects.push((1, Effect::Write(block.clone())));
-        effects.push((2, Effect::Write(block)));
+        effects.push((1, Effect::Write(Box::new(block.clone()))));
+        effects.push((2, Effect::Write(Box::new(block))));
     }
     if let Some(ids) = decode_delete(payload) {
         assert_eq!(decode_delete(&encode_delete(1, &ids)).as_ref(), Some(&ids));

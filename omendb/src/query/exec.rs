@@ -5,20 +5,21 @@ use crate::distance::Prepared;
 use crate::engine::CollectionState;
 use crate::error::{Error, Result};
 use crate::fields::fits;
+use crate::filter::cache::Matches;
 use crate::idmap::Location;
 use crate::ids::decode;
 use crate::index::flat::{Block, scan_batch};
 use crate::index::graph::{Effort, GraphIndex, Rows, Scratch, SearchStats};
 use crate::query::explain::{Plan, Trace};
 use crate::query::mmr;
+use crate::query::plan::{self, Way};
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
 use crate::schema::{FieldKind, Quantization, Schema};
 use crate::segment::RowSource;
-use crate::segment::reader::Segment;
+use crate::segment::reader::{Graph, Segment};
 use crate::sparse::Sparse;
 use crate::version::{Part, Version};
-use roaring::RoaringBitmap;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -33,6 +34,11 @@ pub(crate) fn pack(at: Location) -> u64 {
 
 pub(crate) fn unpack(row: u64) -> Location {
     Location { source: (row >> 32) as u32, row: row as u32 }
+}
+
+/// The places, among rows that have a vector, of those that pass.
+fn places(rows: &[u32], passes: impl Fn(u32) -> bool) -> Matches {
+    Matches::new((0..).zip(rows).filter(|(_, row)| passes(**row)).map(|(place, _)| place).collect())
 }
 
 /// What is searched, and how.
@@ -93,14 +99,12 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// The places whose rows are live and, if there is a filter, among `matching`. `None`: those of all live rows.
-    fn places(&self, matching: Option<RoaringBitmap>) -> Option<RoaringBitmap> {
-        let Some(rows) = &self.having else { return matching };
-        let passes = |row: &u32| match &matching {
-            Some(matching) => matching.contains(*row),
-            None => self.part.is_live(*row),
-        };
-        Some((0..).zip(rows.iter()).filter(|(_, row)| passes(row)).map(|(place, _)| place).collect())
+    /// The places of live rows that pass a filter, where there is one.
+    fn matching(&self, matching: Option<Arc<Matches>>) -> Option<Arc<Matches>> {
+        match (&self.having, matching) {
+            (Some(rows), Some(matching)) => Some(Arc::new(places(rows, |row| matching.rows.contains(row)))),
+            (_, matching) => matching,
+        }
     }
 }
 
@@ -123,10 +127,8 @@ pub(crate) struct Work {
     pub(crate) expected_recall: Option<f32>,
 }
 
-/// Most hits that a graph is asked for, and the least share and number of its rows that a filter must leave.
+/// Most hits that a graph is asked for.
 const MAX_GRAPH_K: usize = 1_000;
-const MIN_GRAPH_SHARE: u64 = 10;
-const MIN_GRAPH_MATCHES: u64 = 10_000;
 
 impl<'a> Search<'a> {
     /// # Errors
@@ -205,23 +207,29 @@ impl<'a> Search<'a> {
     ) -> Result<Work> {
         let matching = self.options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
         let column = Column::new(part, self.field, self.schema.stride())?;
-        let asked = matching.as_ref().map(RoaringBitmap::len);
-        let matching = column.places(matching);
+        let asked = matching.as_ref().map(|m| m.len());
+        let matching = column.matching(matching);
         let graph = part.segment.map(|segment| (segment, segment.graph_for_search(self.field)));
         let graph = graph.as_ref().and_then(|(segment, graph)| Some((*segment, graph.as_ref()?)));
-        let because = match self.reason_to_scan(&column, matching.as_ref(), wanted) {
+        let matching = matching.as_deref();
+        let because = match self.reason_to_scan(&column, matching, wanted) {
             Some(reason) => reason,
             None => match graph {
                 Some((segment, graph)) => {
-                    let rows = Rows::new(segment.all_vectors(self.field)?, column.len() as usize, self.schema)?;
-                    let (graph, matching) = (&graph.index, matching.as_ref());
-                    let walk = Walk { part, column: &column, segment, graph, rows, wanted, matching };
-                    return Ok(Work { matching: asked, ..self.walk(&walk, queries, encoded, tops)? });
+                    let count = column.len();
+                    let rows = Rows::new(segment.all_vectors(self.field)?, count as usize, self.schema)?;
+                    let way = matching.map(|m| plan::choose(wanted, m.len(), count.into()));
+                    if way != Some(Way::Scan) {
+                        let most = way.map(|way| if let Way::Walk { most } = way { most } else { 0 });
+                        let walk = Walk { part, column: &column, segment, graph, rows, wanted, matching, most };
+                        return Ok(Work { matching: asked, ..self.walk(&walk, queries, encoded, tops)? });
+                    }
+                    "few rows pass the filter"
                 }
                 None => "the segment has no graph yet",
             },
         };
-        let scanned = scan_part(&column, queries, matching.as_ref(), self.hidden, tops)?;
+        let scanned = scan_part(&column, queries, matching, self.hidden, tops)?;
         Ok(Work {
             plan: Plan::Scan,
             reason: Some(because),
@@ -233,15 +241,9 @@ impl<'a> Search<'a> {
     }
 
     /// Why a part is scanned although it may have a graph.
-    fn reason_to_scan(
-        &self,
-        column: &Column<'_>,
-        matching: Option<&RoaringBitmap>,
-        wanted: usize,
-    ) -> Option<&'static str> {
+    fn reason_to_scan(&self, column: &Column<'_>, matching: Option<&Matches>, wanted: usize) -> Option<&'static str> {
         let rows = u64::from(column.len());
-        let narrow = |m: &RoaringBitmap| m.len() * MIN_GRAPH_SHARE < rows || m.len() < MIN_GRAPH_MATCHES;
-        if matching.is_some_and(RoaringBitmap::is_empty) {
+        if matching.is_some_and(|m| m.len() == 0) {
             Some("nothing passes the filter")
         } else if column.part.segment.is_none() {
             Some("the records are in memory")
@@ -253,68 +255,97 @@ impl<'a> Search<'a> {
             Some("more than 1,000 candidates are wanted")
         } else if wanted as u64 * 8 > rows {
             Some("more than an eighth of the rows is wanted")
-        } else if self.options.filter.is_some() && matching.is_some_and(narrow) {
-            Some("few rows pass the filter")
         } else {
             None
         }
     }
 
     fn walk(&self, walk: &Walk<'_>, queries: &[Prepared], encoded: &[u8], tops: &mut [TopK]) -> Result<Work> {
-        let Walk { part, column, segment, graph, rows, wanted, matching } = walk;
-        let is_live = |row: u32| part.is_live(row);
-        let passes = |row: u32| matching.is_some_and(|m| m.contains(row));
-        let live: Option<&dyn Fn(u32) -> bool> = match matching {
-            Some(_) => Some(&passes),
-            None if part.all_live() => None,
-            None => Some(&is_live),
-        };
-        let hidden = self.hidden.filter(|at| at.source == part.source);
-        let hidden = hidden.and_then(|at| column.place(at.row));
-        let hidden = hidden.and_then(|at| graph.order().iter().position(|row| *row == at)).map(|node| node as u32);
+        let Walk { part, column, segment, graph, matching, .. } = walk;
+        let hidden = self.hidden.filter(|at| at.source == part.source).and_then(|at| column.place(at.row));
+        let hidden = hidden.and_then(|place| graph.index.order().iter().position(|other| *other == place));
+        let hidden = hidden.map(|node| node as u32);
         let stride = queries.first().map_or(1, Prepared::stride);
-        let mut done = SearchStats::default();
+        let (mut done, mut compared_all) = (SearchStats::default(), false);
         SCRATCH.with_borrow_mut(|(scratch, found)| {
             scratch.blind_to = hidden;
-            let walked =
-                queries.iter().zip(tops).zip(encoded.chunks_exact(stride)).try_for_each(|((query, top), bytes)| {
-                    let mut k = if self.options.max_distance.is_some() { FIRST_WITHIN.min(*wanted) } else { *wanted };
-                    loop {
-                        let effort = self.effort(graph, k);
-                        let stats = graph.search_prepared(rows, bytes, query, k, effort, live, scratch, found)?;
-                        done = done.with(stats);
-                        // As long as even the last one lies within the radius there may be more.
-                        let more = found.last().is_some_and(|(_, distance)| *distance <= top.radius());
-                        if k == *wanted || found.len() < k || !more {
-                            break;
-                        }
-                        k = (k * 4).min(*wanted);
-                    }
-                    for (place, distance) in found.iter() {
-                        let row = column.row(*place);
-                        segment.prefetch_id_ends(row);
-                        top.push(*distance, pack(part.location(row)));
-                    }
-                    Ok(())
-                });
+            let mut each = queries.iter().zip(tops).zip(encoded.chunks_exact(stride));
+            let walked = each.try_for_each(|((query, top), bytes)| {
+                let stats = self.walk_for(walk, query, bytes, top.radius(), scratch, found)?;
+                done = done.with(stats);
+                if stats.gave_up {
+                    compared_all = true;
+                    let rows = matching.iter().flat_map(|m| m.rows.iter());
+                    let nodes = rows.filter_map(|row| graph.nodes().get(row as usize).copied());
+                    let nodes = nodes.filter(|node| Some(*node) != hidden);
+                    let stats =
+                        graph.index.search_among(&walk.rows, bytes, query, walk.wanted, nodes, scratch, found)?;
+                    done = done.with(stats);
+                }
+                for (place, distance) in found.iter() {
+                    let row = column.row(*place);
+                    segment.prefetch_id_ends(row);
+                    top.push(*distance, pack(part.location(row)));
+                }
+                Ok(())
+            });
             scratch.blind_to = None;
             walked
         })?;
+        let reason = match walk.most {
+            Some(0) => "the codes of the rows that pass are fewer than a walk would meet",
+            _ => "the walk met too few rows that pass",
+        };
         Ok(Work {
-            plan: Plan::Graph,
-            reason: None,
-            matching: matching.map(RoaringBitmap::len),
+            plan: if compared_all { Plan::Codes } else { Plan::Graph },
+            reason: compared_all.then_some(reason),
+            matching: matching.map(Matches::len),
             visited: done.hops as u64,
             distances: (done.compared + done.reranked) as u64,
-            expected_recall: self.expected_recall(graph),
+            expected_recall: self.expected_recall(&graph.index),
         })
     }
 
-    fn effort(&self, graph: &GraphIndex, k: usize) -> Effort {
-        match self.options.ef {
-            Some(ef) => Effort::beam(ef.max(k)),
-            None => graph.effort_for(self.options.recall, k),
+    /// Walks for one query until nothing within the radius is left to be found, or until that takes too long.
+    fn walk_for(
+        &self,
+        walk: &Walk<'_>,
+        query: &Prepared,
+        bytes: &[u8],
+        radius: f32,
+        scratch: &mut Scratch,
+        found: &mut Vec<(u32, f32)>,
+    ) -> Result<SearchStats> {
+        let Walk { part, column, graph, wanted, matching, .. } = *walk;
+        let is_live = |place: u32| part.is_live(column.row(place));
+        let live: Option<&dyn Fn(u32) -> bool> = if part.all_live() { None } else { Some(&is_live) };
+        let passing = matching.filter(|_| walk.most != Some(0)).map(|matches| graph.passing(matches));
+        let mut done = SearchStats { gave_up: walk.most == Some(0), ..SearchStats::default() };
+        let mut k = if self.options.max_distance.is_some() { FIRST_WITHIN.min(wanted) } else { wanted };
+        while !done.gave_up {
+            let effort = self.effort(walk, k);
+            let (index, rows) = (&graph.index, &walk.rows);
+            let stats = match &passing {
+                Some(passing) => index.search_passing(rows, bytes, query, k, effort, &passing.1, scratch, found)?,
+                None => index.search_prepared(rows, bytes, query, k, effort, live, scratch, found)?,
+            };
+            done = done.with(stats);
+            // As long as even the last one lies within the radius there may be more.
+            let more = found.last().is_some_and(|(_, distance)| *distance <= radius);
+            if k == wanted || found.len() < k || !more {
+                break;
+            }
+            k = (k * 4).min(wanted);
         }
+        Ok(done)
+    }
+
+    fn effort(&self, walk: &Walk<'_>, k: usize) -> Effort {
+        let effort = match self.options.ef {
+            Some(ef) => Effort::beam(ef.max(k)),
+            None => walk.graph.index.effort_for(self.options.recall, k),
+        };
+        Effort { hops: walk.most.unwrap_or(usize::MAX), ..effort }
     }
 
     /// The recall that the graph's calibration promises: that asked for, as far as the graph reached it.
@@ -439,10 +470,12 @@ struct Walk<'a> {
     part: &'a Part<'a>,
     column: &'a Column<'a>,
     segment: &'a Segment,
-    graph: &'a GraphIndex,
+    graph: &'a Graph,
     rows: Rows<'a>,
     wanted: usize,
-    matching: Option<&'a RoaringBitmap>,
+    matching: Option<&'a Matches>,
+    /// After how many nodes the codes of all rows that pass are compared instead; at once if it is 0.
+    most: Option<usize>,
 }
 
 thread_local! {
@@ -454,13 +487,15 @@ thread_local! {
 fn scan_part(
     column: &Column<'_>,
     queries: &[Prepared],
-    matching: Option<&RoaringBitmap>,
+    matching: Option<&Matches>,
     hidden: Option<Location>,
     tops: &mut [TopK],
 ) -> Result<u64> {
-    if column.having.is_none() {
+    let Some(rows) = &column.having else {
         return scan_places(column, queries, matching, hidden, pack(column.part.location(0)), tops);
-    }
+    };
+    let live = matching.is_none().then(|| places(rows, |row| column.part.is_live(row)));
+    let matching = matching.or(live.as_ref());
     // The order of the places is that of their rows, so the best of this part can be renamed when they are known.
     let mut best: Vec<TopK> = tops.iter().map(|top| TopK::within(top.k(), top.threshold())).collect();
     let scanned = scan_places(column, queries, matching, hidden, 0, &mut best)?;
@@ -476,7 +511,7 @@ fn scan_part(
 fn scan_places(
     column: &Column<'_>,
     queries: &[Prepared],
-    matching: Option<&RoaringBitmap>,
+    matching: Option<&Matches>,
     hidden: Option<Location>,
     first_name: u64,
     tops: &mut [TopK],
@@ -495,10 +530,10 @@ fn scan_places(
         let mut set = |row: u32| words[((row - start) / 64) as usize] |= 1 << ((row - start) % 64);
         let all = match matching {
             Some(matching) => {
-                if matching.range_cardinality(start..start + count) == 0 {
+                if matching.rows.range_cardinality(start..start + count) == 0 {
                     continue;
                 }
-                matching.range(start..start + count).for_each(&mut set);
+                matching.rows.range(start..start + count).for_each(&mut set);
                 false
             }
             None => {

@@ -33,7 +33,7 @@ pub struct PartPlan {
     pub segment: Option<u32>,
     /// How.
     pub plan: Plan,
-    /// Why it was scanned, if it was.
+    /// Why it was scanned, or its graph not walked to the end.
     pub reason: Option<&'static str>,
     /// Its live records.
     pub rows: u64,
@@ -55,6 +55,8 @@ pub struct PartPlan {
 pub enum Plan {
     /// The segment's graph is walked and the best are compared exactly.
     Graph,
+    /// The short codes of every record that passes are compared, and the best exactly.
+    Codes,
     /// The lists of the query's ids are gone through, and the records that may be among the best compared: exact.
     Postings,
     /// Every record that passes is compared: exact.
@@ -62,10 +64,11 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// `graph`, `postings` or `scan`.
+    /// `graph`, `codes`, `postings` or `scan`.
     pub fn name(self) -> &'static str {
         match self {
             Plan::Graph => "graph",
+            Plan::Codes => "codes",
             Plan::Postings => "postings",
             Plan::Scan => "scan",
         }

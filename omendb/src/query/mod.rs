@@ -7,5 +7,6 @@ pub(crate) mod group;
 pub(crate) mod hybrid;
 pub(crate) mod measure;
 pub(crate) mod mmr;
+pub(crate) mod plan;
 pub(crate) mod sparse;
 pub mod topk;

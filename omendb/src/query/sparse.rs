@@ -9,7 +9,6 @@ use crate::record::{Hits, SearchOptions};
 use crate::sparse::index::{Best, Rows};
 use crate::sparse::{Sparse, SparseQuery};
 use crate::version::{Part, Version};
-use roaring::RoaringBitmap;
 use std::time::Instant;
 
 /// Scanning is the better way where it looks at fewer weights than this share of the postings of the query's ids.
@@ -101,8 +100,8 @@ impl Collection {
         best: &mut Best,
     ) -> Result<Work> {
         let matching = options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
-        let rows = matching.as_ref().map_or_else(|| part.live_rows(), RoaringBitmap::len);
-        let passes = |row: u32| matching.as_ref().map_or_else(|| part.is_live(row), |matching| matching.contains(row));
+        let rows = matching.as_ref().map_or_else(|| part.live_rows(), |m| m.len());
+        let passes = |row: u32| matching.as_ref().map_or_else(|| part.is_live(row), |m| m.rows.contains(row));
         let name = |row: u32| pack(part.location(row));
         let asked = Rows { source: part.rows, field, allowed: &passes, name: &name };
         let index = part.segment.map(|segment| self.engine().sparse_index(segment, field));
@@ -126,7 +125,7 @@ impl Collection {
             }
         };
         match &matching {
-            Some(matching) => matching.iter().try_for_each(|row| asked.score(query, row, best))?,
+            Some(matching) => matching.rows.iter().try_for_each(|row| asked.score(query, row, best))?,
             None => part.live_runs().into_iter().flatten().try_for_each(|row| asked.score(query, row, best))?,
         }
         Ok(Work {

@@ -6,6 +6,7 @@ use crate::engine::{CollectionState, Engine, State};
 use crate::error::{Error, Result};
 use crate::fields::FieldColumns;
 use crate::filter::Filter;
+use crate::filter::cache::FilterCache;
 use crate::idmap::{IdMap, Location, MEMTABLE};
 use crate::ids::IdColumn;
 use crate::memtable::{Block, Memtable};
@@ -126,7 +127,7 @@ impl Drop for Lead<'_> {
 
 /// What applying a frame does to a collection.
 pub(crate) enum Effect {
-    Write(Block),
+    Write(Box<Block>),
     Delete { ids: IdColumn, hashes: Vec<u64> },
 }
 
@@ -317,7 +318,7 @@ pub(crate) fn apply(
     for (seq, effect) in effects {
         version.seq = version.seq.max(seq);
         match effect {
-            Effect::Write(block) => apply_write(ids, &mut version, block, seq, next_source, replay)?,
+            Effect::Write(block) => apply_write(ids, &mut version, *block, seq, next_source, replay)?,
             Effect::Delete { ids: column, hashes } => {
                 for (row, hash) in hashes.iter().enumerate() {
                     if let Some(at) = find(ids, &version, *hash, column.encoded(row))?
@@ -427,7 +428,7 @@ impl Staged {
         }
         self.frames.push((FrameKind::Upsert, encode_upsert(collection.id, &block)));
         self.tickets.push((Arc::clone(ticket), count.unwrap_or(block.len())));
-        self.effects.push((Arc::clone(collection), Effect::Write(block)));
+        self.effects.push((Arc::clone(collection), Effect::Write(Box::new(block))));
         Ok(())
     }
 
@@ -493,13 +494,14 @@ impl Staged {
                 text: blob(&change.text, source.text(row))?,
                 fields,
                 text_slot: TextSlot::default(),
+                filters: FilterCache::default(),
             })
         };
         match self.overlay.get(&(collection.id, id.to_vec())) {
             Some(Overlay::Deleted) => return Err(unknown()),
             Some(Overlay::Row { effect, row }) => {
                 if let Some((_, Effect::Write(block))) = self.effects.get(*effect) {
-                    return merge(block, *row);
+                    return merge(&**block, *row);
                 }
             }
             None => {}

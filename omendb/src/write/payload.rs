@@ -9,6 +9,7 @@
 
 use crate::codec::Reader;
 use crate::fields::{FieldColumns, decode_blobs, encode_blobs};
+use crate::filter::cache::FilterCache;
 use crate::ids::{IdColumn, decode};
 use crate::memtable::{Block, hash_ids};
 use crate::schema::Schema;
@@ -79,6 +80,7 @@ pub(crate) fn decode_upsert(payload: &[u8], schema: &Schema, hash_seed: u64) -> 
         text,
         fields,
         text_slot: TextSlot::default(),
+        filters: FilterCache::default(),
     })
 }
 

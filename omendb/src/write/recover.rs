@@ -294,7 +294,7 @@ impl Recovery<'_> {
                 let block = decode_upsert(frame.payload, &collection.schema, collection.hash_seed)
                     .ok_or("the frame's records do not parse")?;
                 self.report.records += block.len() as u64;
-                Effect::Write(block)
+                Effect::Write(Box::new(block))
             }
             FrameKind::Delete => {
                 let ids = decode_delete(frame.payload).ok_or("the frame's ids do not parse")?;
