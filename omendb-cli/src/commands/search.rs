@@ -63,7 +63,7 @@ pub struct Search {
     #[arg(conflicts_with_all = ["group_by", "explain", "mmr"])]
     text: Option<String>,
     /// How the orders by vector and by text become one
-    #[arg(long, value_name = "HOW", default_value = "rrf", value_parser = ["rrf", "weighted"])]
+    #[arg(long, value_name = "HOW", default_value = "rrf", value_parser = ["rrf", "adaptive", "weighted"])]
     fuse: String,
     /// Weight of the vector in --fuse weighted, 0 to 1 [default: 0.5]
     #[arg(long, value_name = "WEIGHT")]
@@ -227,15 +227,7 @@ impl Search {
         if let Some(filter) = &self.filter {
             options = options.filter(target::filter(filter)?);
         }
-        Ok(options.fuse(self.fuse()?))
-    }
-
-    fn fuse(&self) -> Result<Fuse> {
-        match (&*self.fuse, self.alpha) {
-            ("weighted", alpha) => Ok(Fuse::Weighted { alpha: alpha.unwrap_or(0.5) }),
-            (_, None) => Ok(Fuse::Rrf),
-            (_, Some(_)) => Err(invalid("--alpha goes with --fuse weighted; ranks have no weights")),
-        }
+        Ok(options.fuse(Fuse::named(&self.fuse, self.alpha)?))
     }
 
     fn query(&self, collection: &Collection) -> Result<(Option<Vectors<'static>>, Option<Id>)> {

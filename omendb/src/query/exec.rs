@@ -219,7 +219,9 @@ impl<'a> Search<'a> {
                     let count = column.len();
                     let rows = Rows::new(segment.all_vectors(self.field)?, count as usize, self.schema)?;
                     let way = matching.map(|m| plan::choose(wanted, m.len(), count.into()));
-                    if way != Some(Way::Scan) {
+                    // Where hits are bounded, only comparing all exactly tells whether there are more.
+                    let bounded = self.options.min_score.is_some() || self.options.max_distance.is_some();
+                    if way != Some(Way::Scan) && !(bounded && way == Some(Way::Codes)) {
                         let most = way.map(|way| if let Way::Walk { most } = way { most } else { 0 });
                         let walk = Walk { part, column: &column, segment, graph, rows, wanted, matching, most };
                         return Ok(Work { matching: asked, ..self.walk(&walk, queries, encoded, tops)? });
