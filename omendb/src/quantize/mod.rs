@@ -1,5 +1,6 @@
 //! Short codes that stand for vectors.
 
+pub mod projection;
 pub mod rotation;
 pub mod scalar;
 

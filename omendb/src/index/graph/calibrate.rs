@@ -19,8 +19,10 @@ const MAX_QUERIES: usize = 512;
 const THOROUGH: f32 = 1.2;
 /// Neighbours that recall is judged on.
 const K: usize = 10;
-/// Recall beyond which larger beams are not measured.
+/// Recall beyond which larger beams are not measured, and the gain below which they are not once recall is high.
 const ENOUGH: f32 = 0.9995;
+const HIGH: f32 = 0.995;
+const LEAST_GAIN: f32 = 0.0002;
 
 impl GraphIndex {
     /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node.
@@ -57,8 +59,10 @@ impl GraphIndex {
             let (mean, rows) = (sum as f32 / wanted as f32, wanted as f32);
             // A sample errs: what is promised is one standard error below what was measured.
             let error = ((squares as f32 / rows - mean * mean).max(0.0) / rows).sqrt();
-            pairs.push((level, ((mean - error) / K as f32).max(0.0)));
-            if mean / K as f32 >= ENOUGH {
+            let (recall, promised) = (mean / K as f32, ((mean - error) / K as f32).max(0.0));
+            let gain = promised - pairs.last().map_or(0.0, |&(_, before)| before);
+            pairs.push((level, promised));
+            if recall >= ENOUGH || (recall >= HIGH && gain < LEAST_GAIN) {
                 break;
             }
         }
@@ -154,7 +158,10 @@ impl GraphIndex {
             Some(0) => pairs[0].0,
             Some(place) => {
                 let ((low, below), (high, above)) = (pairs[place - 1], pairs[place]);
-                low + (high - low) * (recall - below) / (above - below).max(1e-6)
+                // Between two efforts the logarithm of what is missed is nearly straight.
+                let missed = |recall: f32| (1.0 - recall).max(1e-4).ln();
+                let (from, to) = (missed(below), missed(above));
+                low + (high - low) * ((missed(recall) - from) / (to - from).min(-1e-6)).clamp(0.0, 1.0)
             }
             None if self.kind == Kind::Product => pairs.last().map_or(256.0, |pair| pair.0),
             None => pairs.last().map_or(1.3, |pair| pair.0),

@@ -4,6 +4,7 @@
 //!
 //! | section | bytes |
 //! |---|---|
+//! | projection | where codes have fewer dimensions than rows: the map's rows, `width` of them, a biased 8-bit code of `dim` bytes each, padded to a multiple of 16 |
 //! | nodes | one block of `node_stride` bytes a node, see below |
 //! | codes | one biased 8-bit code of `width` bytes a node; empty where nodes hold them |
 //! | order | u32 a node: the row that the node stands for |
@@ -24,9 +25,12 @@ use crate::distance::fastscan::{self, BLOCK, SignBlock};
 use crate::distance::gemm::{TILE, Tile};
 use crate::error::{Error, Result};
 use crate::quantize::ScalarQuantizer;
+use crate::quantize::projection::Projection;
 use crate::quantize::rotation::Rotation;
+use crate::quantize::scalar::Turn;
 use memmap2::MmapMut;
 use std::ops::Range;
+use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const MAGIC: [u8; 8] = *b"OMGRAPH2";
@@ -52,11 +56,15 @@ struct Header {
     calibrations: u32,
     scale: f32,
     largest_norm: f32,
+    /// Codes a unit of the projection; 0 where there is none.
+    projection_scale: f32,
+    reserved_more: u32,
 }
 
 /// Where the sections lie.
 #[derive(Debug, Clone)]
 pub(super) struct Sections {
+    projection: Range<usize>,
     nodes: Range<usize>,
     codes: Range<usize>,
     order: Range<usize>,
@@ -125,7 +133,13 @@ impl InlineBlock {
 }
 
 impl Sections {
-    fn new(count: usize, degree: usize, width: usize, entries: usize, center: usize, inline: bool) -> Option<Self> {
+    fn new(count: usize, degree: usize, entries: usize, quantizer: &ScalarQuantizer) -> Option<Self> {
+        let (width, inline) = (quantizer.width(), quantizer.turn.is_some());
+        let center = if quantizer.is_direct() { 0 } else { quantizer.dims() };
+        let projection = match quantizer.turn {
+            Some(Turn::Projection(_)) => width.checked_mul(Projection::stride(quantizer.dim))?,
+            _ => 0,
+        };
         let node_stride = if inline { InlineBlock::new(count, degree, width).bytes() } else { degree * 4 };
         let mut end = HEADER_BYTES;
         let mut section = |items: usize, size: usize| {
@@ -135,6 +149,7 @@ impl Sections {
             Some(start..stop)
         };
         Some(Sections {
+            projection: section(projection, 1)?,
             nodes: section(count, node_stride)?,
             codes: section(if inline { 0 } else { count }, width)?,
             order: section(count, 4)?,
@@ -206,8 +221,12 @@ pub(super) struct Parts<'a> {
 impl Assembly {
     /// Makes room for a graph and writes what is known already.
     pub fn new(quantizer: ScalarQuantizer, order: &[u32], entries: &[u32], degree: usize, seed: u64) -> Result<Self> {
-        let (inline, count, width) = (quantizer.rotation.is_some(), order.len(), quantizer.width());
-        let sections = Sections::new(count, degree, width, entries.len(), quantizer.center.len(), inline)
+        let (inline, count, width) = (quantizer.turn.is_some(), order.len(), quantizer.width());
+        let projection = match &quantizer.turn {
+            Some(Turn::Projection(projection)) => Some(projection),
+            _ => None,
+        };
+        let sections = Sections::new(count, degree, entries.len(), &quantizer)
             .ok_or_else(|| Error::LimitExceeded(format!("a graph of {count} rows does not fit the address space")))?;
         let mut bytes = allocate(sections.calibration.end)?;
         let header = Header {
@@ -226,11 +245,16 @@ impl Assembly {
             calibrations: 0,
             scale: quantizer.scale,
             largest_norm: quantizer.largest_norm,
+            projection_scale: projection.map_or(0.0, |projection| projection.scale),
+            reserved_more: 0,
         };
         bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
         bytes[sections.order.clone()].copy_from_slice(order.as_bytes());
         bytes[sections.entries.clone()].copy_from_slice(entries.as_bytes());
         bytes[sections.center.clone()].copy_from_slice(quantizer.center.as_bytes());
+        if let Some(projection) = projection {
+            bytes[sections.projection.clone()].copy_from_slice(&projection.codes);
+        }
         let inline = inline.then(|| InlineBlock::new(count, degree, width));
         Ok(Assembly { bytes, sections, inline })
     }
@@ -292,11 +316,19 @@ impl GraphIndex {
             scale: header.scale,
             largest_norm: header.largest_norm,
             center: Vec::new(),
-            rotation: None,
+            turn: None,
         };
         let inline = header.inline == 1 && ScalarQuantizer::can_rotate(schema.dim, element, metric);
-        if inline {
-            quantizer.rotation = Some(Rotation::new(ScalarQuantizer::rotated_width(schema.dim), header.seed));
+        if inline && header.projection_scale != 0.0 {
+            let width = header.width as usize;
+            let end = width.saturating_mul(Projection::stride(schema.dim)).saturating_add(HEADER_BYTES);
+            let codes = bytes.get(HEADER_BYTES..end).unwrap_or_default().to_vec();
+            let projection = Projection::new(schema.dim, width, header.projection_scale, codes)
+                .ok_or_else(|| corrupt("a projection whose sizes contradict each other"))?;
+            quantizer.turn = Some(Turn::Projection(Arc::new(projection)));
+        } else if inline {
+            let rotation = Rotation::new(ScalarQuantizer::rotated_width(schema.dim), header.seed);
+            quantizer.turn = Some(Turn::Rotation(rotation));
         }
         let width = quantizer.width();
         let fits = count <= super::MAX_ROWS
@@ -307,8 +339,7 @@ impl GraphIndex {
             && header.calibrations as usize <= MAX_CALIBRATION
             && header.entries as usize <= count
             && (count == 0 || header.entries > 0);
-        let center = if quantizer.is_direct() { 0 } else { quantizer.dims() };
-        let sections = Sections::new(count, degree.max(BLOCK), width, header.entries as usize, center, inline)
+        let sections = Sections::new(count, degree.max(BLOCK), header.entries as usize, &quantizer)
             .filter(|sections| fits && sections.calibration.end as u64 == header.total)
             .filter(|sections| sections.calibration.end <= bytes.len())
             .ok_or_else(|| corrupt("sizes that contradict each other"))?;

@@ -40,9 +40,11 @@ impl Effort {
 
 /// Rows compared exactly beyond those asked for, unless the caller says.
 const RERANK: usize = 16;
-/// Of those, the ones whose codes are within this factor of the last row asked for: rounding to codes moves squared
-/// distances by less.
-const CLOSE: f32 = 1.05;
+/// Of those, the ones whose codes are so near the last row asked for that rounding may have put them behind it: a
+/// distance d between codes errs by about 0.8 d, so its square by this many times that for a pair of rows, seldom more.
+const ROUNDING: f32 = 4.0;
+/// Where codes keep the directions that matter alone, they also err by a share of the squared distance.
+const LEFT_OUT: f32 = 0.1;
 /// The walk judges its progress by at least this many found rows.
 const LEAST_JUDGED: usize = 10;
 
@@ -466,7 +468,8 @@ impl GraphIndex {
         }
         if self.kind == Kind::Euclidean && wanted > k {
             let (_, &mut (last, _), _) = found.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
-            found.retain(|&(distance, _)| distance <= last * CLOSE);
+            let limit = last + ROUNDING * last.sqrt() + if self.quantizer.projects() { LEFT_OUT * last } else { 0.0 };
+            found.retain(|&(distance, _)| distance <= limit);
         }
         let order = self.order();
         found.iter_mut().for_each(|(_, id)| *id = order[*id as usize]);
