@@ -230,20 +230,29 @@ mod vnni {
         let signed = &rows.signed[first * width..(first + M) * width];
         let packed = &tile.packed[..width * TILE];
         let mut sums = [[_mm512_setzero_si512(); REGISTERS]; M];
-        for group in 0..width / 4 {
-            let mut columns = [_mm512_setzero_si512(); REGISTERS];
-            for (register, column) in columns.iter_mut().enumerate() {
-                // SAFETY: group < width / 4, so the 64 bytes at this offset lie inside `packed`.
-                *column = unsafe { _mm512_loadu_si512(packed.as_ptr().add(group * 4 * TILE + register * 64).cast()) };
-            }
-            for (index, row_sums) in sums.iter_mut().enumerate() {
-                // SAFETY: index < M and group * 4 + 4 <= width, so the four bytes lie inside `signed`.
-                let four = unsafe { signed.as_ptr().add(index * width + group * 4).cast::<i32>().read_unaligned() };
-                let four = _mm512_set1_epi32(four);
-                for (sum, &column) in row_sums.iter_mut().zip(&columns) {
-                    *sum = _mm512_dpbusd_epi32(*sum, column, four);
+        // One row alone would wait for each of its sums: every other group has sums of its own then.
+        let mut odd = [_mm512_setzero_si512(); REGISTERS];
+        for pair in 0..width / 8 {
+            for half in 0..2 {
+                let group = pair * 2 + half;
+                let mut columns = [_mm512_setzero_si512(); REGISTERS];
+                for (register, column) in columns.iter_mut().enumerate() {
+                    // SAFETY: group < width / 4, so the 64 bytes at this offset lie inside `packed`.
+                    *column = unsafe { _mm512_loadu_si512(packed.as_ptr().add((group * 4 + register) * 64).cast()) };
+                }
+                for (index, row_sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: index < M and group * 4 + 4 <= width, so the four bytes lie inside `signed`.
+                    let four = unsafe { signed.as_ptr().add(index * width + group * 4).cast::<i32>().read_unaligned() };
+                    let four = _mm512_set1_epi32(four);
+                    let row_sums = if M == 1 && half == 1 { &mut odd } else { row_sums };
+                    for (sum, &column) in row_sums.iter_mut().zip(&columns) {
+                        *sum = _mm512_dpbusd_epi32(*sum, column, four);
+                    }
                 }
             }
+        }
+        for (sum, odd) in sums[0].iter_mut().zip(odd) {
+            *sum = _mm512_add_epi32(*sum, odd);
         }
         let shift = _mm_cvtsi32_si128(bits.shift as i32);
         let raise = _mm_cvtsi32_si128(bits.index_bits as i32);

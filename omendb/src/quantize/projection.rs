@@ -3,6 +3,7 @@
 //! costs a few more comparisons, never a wrong distance.
 
 use super::rotation::{MAX_ROTATED, Rotation};
+use crate::distance::codes::with_avx2;
 use crate::distance::gemm::{self, TILE, Tile};
 
 /// Fewer dimensions or rows are not worth the search for directions.
@@ -76,14 +77,11 @@ impl Projection {
         }
         let mut basis = Vec::new();
         let mut width = None;
-        let mut work = || {
+        let work = || {
             basis = directions(sample, dim, most);
             width = least_width(sample, &basis, dim);
         };
-        #[cfg(target_arch = "x86_64")]
-        crate::distance::codes::with_avx2(&mut work);
-        #[cfg(not(target_arch = "x86_64"))]
-        work();
+        with_avx2(work);
         let width = width?;
         let rotation = Rotation::new(width, seed);
         let mut turned = vec![0f32; dim * width];
@@ -108,7 +106,7 @@ impl Projection {
         let (mut high, mut low) = ([0u8; MAX_ROTATED], [0u8; MAX_ROTATED]);
         let mut scale = 0.0;
         let mut sums = [0i32; 2];
-        let mut split = || {
+        let split = || {
             let centred = values.iter().zip(center).map(|(value, mean)| value - mean);
             let largest = centred.clone().fold(0f32, |most, value| most.max(value.abs()));
             scale = if largest > 0.0 && largest.is_finite() { 32_000.0 / largest } else { 0.0 };
@@ -122,10 +120,7 @@ impl Projection {
                 sums = [sums[0] + rest, sums[1] + digit];
             }
         };
-        #[cfg(target_arch = "x86_64")]
-        crate::distance::codes::with_avx2(&mut split);
-        #[cfg(not(target_arch = "x86_64"))]
-        split();
+        with_avx2(split);
         let step = if scale > 0.0 { 1.0 / (scale * self.scale) } else { 0.0 };
         let stride = Self::stride(self.dim);
         let mut products = [[0i32; TILE]; 2];
@@ -193,7 +188,7 @@ fn least_width(sample: &[f32], basis: &[f32], dim: usize) -> Option<usize> {
     }
     let enough = (1.0 - LOST) * f64::from(pairs);
     let width = (TILE..=most).step_by(TILE).find(|&width| kept[width - 1] >= enough)?;
-    (pairs > 0).then_some(width)
+    (pairs as usize >= PAIRS / 4).then_some(width)
 }
 
 /// The product of two vectors of the same length, in a fixed order of additions.

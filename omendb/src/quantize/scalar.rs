@@ -104,7 +104,7 @@ impl ScalarQuantizer {
     }
 
     /// Prepared values of `count` rows, evenly spread.
-    fn sample(&self, rows: Rows<'_>, count: usize) -> Vec<f32> {
+    pub fn sample(&self, rows: Rows<'_>, count: usize) -> Vec<f32> {
         let (mut values, mut all) = (Vec::new(), Vec::with_capacity(count * self.dims()));
         for index in 0..count {
             self.prepare(rows.row(index * rows.count / count), &mut values);

@@ -74,15 +74,16 @@ impl GraphIndex {
     fn reach(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<u32>> {
         let parts = task.map(picks.len().div_ceil(TILE), |part| {
             let (mut scratch, mut out, mut values) = (Scratch::default(), Vec::new(), Vec::new());
-            let (mut code, mut reach) = (vec![0; self.width], Vec::new());
+            let (mut code, mut own_code, mut reach) = (vec![0; self.width], vec![0; self.width], Vec::new());
             for &pick in picks.iter().skip(part * TILE).take(TILE) {
                 scratch.blind_to = Some(pick);
                 let own = rows.row(self.order()[pick as usize] as usize);
                 self.search(rows, own, K, self.effort_of(THOROUGH, K), None, &mut scratch, &mut out)?;
+                self.copy_code(rows, pick, &mut values, &mut own_code);
                 let mut farthest = if out.len() < K { u32::MAX } else { 0 };
                 for &(row, _) in &out {
                     self.quantizer.encode(rows.row(row as usize), &mut values, &mut code);
-                    farthest = farthest.max(codes::squared_l2(self.code(pick), &code));
+                    farthest = farthest.max(codes::squared_l2(&own_code, &code));
                 }
                 // Rounding to codes may put a nearer row a little farther away.
                 reach.push(farthest.saturating_add(farthest / 16));
@@ -100,8 +101,12 @@ impl GraphIndex {
             .chunks(TILE)
             .map(|picks| {
                 let mut tile = Tile::default();
-                let norms = picks.iter().map(|&pick| codes::row_terms(self.code(pick)).0);
-                tile.pack(self.width, picks.iter().map(|&pick| self.code(pick)), norms);
+                let (mut values, mut codes) = (Vec::new(), vec![0; picks.len() * self.width]);
+                for (code, &pick) in codes.chunks_exact_mut(self.width).zip(picks) {
+                    self.copy_code(rows, pick, &mut values, code);
+                }
+                let norms = codes.chunks_exact(self.width).map(|code| codes::row_terms(code).0);
+                tile.pack(self.width, codes.chunks_exact(self.width), norms);
                 tile
             })
             .collect();
@@ -111,13 +116,15 @@ impl GraphIndex {
         let found = task.map(self.count.div_ceil(PART), |part| {
             let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); picks.len()];
             let (mut signed, mut terms, mut best) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut values, mut code) = (Vec::new(), vec![0; self.width]);
             let end = ((part + 1) * PART).min(self.count);
             for first in (part * PART..end).step_by(256) {
                 signed.clear();
                 terms.clear();
                 for id in first..(first + 256).min(end) {
-                    signed.extend(self.code(id as u32).iter().map(|code| code ^ 0x80));
-                    terms.push(codes::row_terms(self.code(id as u32)).1);
+                    self.copy_code(rows, id as u32, &mut values, &mut code);
+                    signed.extend(code.iter().map(|code| code ^ 0x80));
+                    terms.push(codes::row_terms(&code).1);
                 }
                 let block = RowBlock { signed: &signed, terms: &terms };
                 for (number, tile) in tiles.iter().enumerate() {
@@ -175,6 +182,7 @@ impl GraphIndex {
         } else {
             Effort::slack(level)
         };
-        Effort { rerank: effort.rerank + k / 4, ..effort }
+        let rerank = self.coder.as_ref().map_or(effort.rerank, |coder| coder.rerank());
+        Effort { rerank: rerank + k / 4, ..effort }
     }
 }

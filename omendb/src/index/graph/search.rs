@@ -9,6 +9,7 @@ use crate::distance::codes;
 use crate::distance::fastscan::{self, BLOCK, SignTables};
 use crate::distance::gemm::{self, KeyBits, RowBlock, TILE};
 use crate::error::{Error, Result};
+use crate::quantize::coder::{CoderQuery, CodingSpace};
 use crate::schema::Metric;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -93,6 +94,8 @@ pub struct Scratch {
     distances: Vec<f32>,
     products: Vec<i32>,
     best: Vec<u32>,
+    coded: CoderQuery,
+    space: CodingSpace,
 }
 
 impl std::fmt::Debug for Scratch {
@@ -276,6 +279,9 @@ impl GraphIndex {
         } else {
             self.quantizer.encode_query(query, &mut scratch.values, &mut scratch.query);
         }
+        if let Some(coder) = &self.coder {
+            coder.prepare(&self.quantizer, query, &mut scratch.space, &mut scratch.coded);
+        }
     }
 
     /// Looks at one candidate after the other, nearest first. The next one is chosen before the last is looked at, so
@@ -302,7 +308,35 @@ impl GraphIndex {
                 Some(inline) => self.expand_inline(id, inline, live, scratch, stats),
                 None => self.compare(words(self.node(id)), live, scratch, stats),
             }
+            if let Some(blind) = scratch.blind_to {
+                self.stand_in(id, blind, live, scratch, stats);
+            }
             stats.hops += 1;
+        }
+    }
+
+    /// Where `id` has a neighbour that the walk is blind to, looks at another one instead: had that row never been
+    /// there, `id` would have kept the next best, so of the row's own neighbours the nearest to `id`.
+    fn stand_in(
+        &self,
+        id: u32,
+        blind: u32,
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) {
+        if self.coder.is_some() || !self.neighbours(id).any(|other| other == blind) {
+            return;
+        }
+        let known = |other: u32| other == id || self.neighbours(id).any(|kept| kept == other);
+        let others = self.neighbours(blind).filter(|&other| other != NO_NEIGHBOUR && !known(other));
+        let nearest = others.min_by_key(|&other| codes::squared_l2(self.code(id), self.code(other)));
+        match nearest.filter(|&other| !scratch.seen(other)) {
+            Some(other) if self.inline.is_some() => {
+                scratch.push(codes::squared_l2(&scratch.query, self.code(other)) as f32, other);
+            }
+            Some(other) => self.compare(&[other], live, scratch, stats),
+            None => {}
         }
     }
 
@@ -341,6 +375,13 @@ impl GraphIndex {
         codes::prefetch(self.node(id), PREFETCHED);
     }
 
+    /// Asks for a node's code, where nodes do not hold them.
+    #[inline]
+    fn prefetch_code(&self, id: u32) {
+        let bytes = self.coder.as_ref().map_or(self.width, |coder| coder.bytes());
+        codes::prefetch(&self.codes()[id as usize * bytes..][..bytes], 512);
+    }
+
     /// Begins with the nearest entry points.
     fn start(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
         let entries = self.entries();
@@ -351,24 +392,37 @@ impl GraphIndex {
                 starts[STARTS - 1] = (distance, id);
                 starts.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
             }
+            starts[STARTS - 1].0
         };
         if self.kind == Kind::Product {
             codes::product_many(&scratch.query, self.codes(), entries, &mut scratch.products);
-            scratch.products.iter().zip(entries).for_each(|(&product, &id)| offer(-(product as f32), id));
+            for (&product, &id) in scratch.products.iter().zip(entries) {
+                offer(-(product as f32), id);
+            }
         } else {
             scratch.signed.clear();
             scratch.signed.extend(scratch.query.iter().map(|code| code ^ 0x80));
             let terms = [codes::row_terms(&scratch.query).1];
             let block = RowBlock { signed: &scratch.signed, terms: &terms };
             let bits = KeyBits { shift: 0, index_bits: 0 };
+            let mut limit = u32::MAX;
             for (tile, ids) in self.entry_tiles.iter().zip(entries.chunks(TILE)) {
                 gemm::nearest_rows(tile, block, bits, 1, &mut scratch.best);
-                scratch.best.iter().zip(ids).for_each(|(&distance, &id)| offer(distance as f32, id));
+                for (distances, ids) in scratch.best.chunks(16).zip(ids.chunks(16)) {
+                    // Few runs hold one that is near enough.
+                    if distances.iter().fold(u32::MAX, |least, &distance| least.min(distance)) < limit {
+                        for (&distance, &id) in distances.iter().zip(ids) {
+                            limit = offer(distance as f32, id) as u32;
+                        }
+                    }
+                }
             }
         }
         for (distance, id) in starts.into_iter().filter(|start| start.0 < f32::INFINITY) {
             if self.inline.is_some() {
                 scratch.push(distance, id);
+            } else if self.coder.is_some() {
+                self.compare(&[id], live, scratch, stats);
             } else if scratch.visit(id) {
                 self.found(distance, id, live, scratch);
                 scratch.push(distance, id);
@@ -426,13 +480,15 @@ impl GraphIndex {
         fresh.clear();
         for &other in list.iter().take_while(|&&other| other != NO_NEIGHBOUR) {
             if scratch.visit(other) {
-                codes::prefetch(self.code(other), 512);
+                self.prefetch_code(other);
                 fresh.push(other);
             }
         }
         stats.compared += fresh.len();
         let mut distances = std::mem::take(&mut scratch.distances);
-        if self.kind == Kind::Product {
+        if let Some(coder) = &self.coder {
+            coder.distances(&scratch.coded, self.codes(), &fresh, &mut distances);
+        } else if self.kind == Kind::Product {
             codes::product_many(&scratch.query, self.codes(), &fresh, &mut scratch.products);
             distances.clear();
             distances.extend(scratch.products.iter().map(|&product| -(product as f32)));
@@ -448,6 +504,12 @@ impl GraphIndex {
             }
         }
         (scratch.fresh, scratch.distances) = (fresh, distances);
+    }
+
+    /// The share of a squared distance by which codes may err, beyond rounding.
+    fn doubt(&self) -> f32 {
+        let left_out = if self.quantizer.projects() { LEFT_OUT } else { 0.0 };
+        left_out + self.coder.as_ref().map_or(0.0, |coder| coder.doubt())
     }
 
     /// Compares the best of what the walk saw exactly.
@@ -468,7 +530,7 @@ impl GraphIndex {
         }
         if self.kind == Kind::Euclidean && wanted > k {
             let (_, &mut (last, _), _) = found.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
-            let limit = last + ROUNDING * last.sqrt() + if self.quantizer.projects() { LEFT_OUT * last } else { 0.0 };
+            let limit = last + ROUNDING * last.sqrt() + self.doubt() * last;
             found.retain(|&(distance, _)| distance <= limit);
         }
         let order = self.order();
