@@ -5,6 +5,7 @@ use crate::database::Durability;
 use crate::engine::{CollectionState, Engine, State};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
+use crate::filter::cache::FilterCache;
 use crate::idmap::{IdMap, Location, MEMTABLE};
 use crate::ids::IdColumn;
 use crate::memtable::{Block, Memtable};
@@ -482,6 +483,7 @@ impl Staged {
                 metadata: blob(&change.metadata, source.metadata(row))?,
                 text: blob(&change.text, source.text(row))?,
                 text_slot: TextSlot::default(),
+                filters: FilterCache::default(),
             })
         };
         match self.overlay.get(&(collection.id, id.to_vec())) {

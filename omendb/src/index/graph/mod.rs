@@ -3,6 +3,7 @@
 mod build;
 mod calibrate;
 mod exact;
+mod filtered;
 mod layout;
 mod leaf;
 mod parallel;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::schema::{Element, Metric, Schema};
 
 pub use build::{BuildParams, build};
+pub(crate) use filtered::Passing;
 pub use layout::GraphIndex;
 pub(crate) use points::mix;
 pub use search::{Effort, Scratch, SearchStats};
