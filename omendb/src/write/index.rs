@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 /// Segments with fewer rows are scanned: that is as fast.
 pub(crate) const MIN_ROWS: u32 = 2_000;
 /// Settling is worth the time from here on.
-const MIN_SETTLED_ROWS: u32 = 10_000;
+pub(crate) const MIN_SETTLED_ROWS: u32 = 10_000;
 
 /// How the graphs of a collection are built.
 fn params(schema: &Schema, stage: Stage) -> BuildParams {
@@ -89,8 +89,7 @@ impl Engine {
 
     fn wants_graph(&self, segment: &Segment, collection: &CollectionState, stage: Stage) -> bool {
         let has = segment.graph();
-        let least = if stage == Stage::First { MIN_ROWS } else { MIN_SETTLED_ROWS };
-        segment.rows() >= least
+        segment.rows() >= self.options.least_indexed_rows(stage)
             && collection.schema.codes() != Quantization::None
             && !segment.unindexable()
             && has.as_ref().is_none_or(|g| g.stage < stage)
@@ -129,7 +128,7 @@ impl Engine {
                 self.load_graph(&view.segment);
             }
         }
-        let _turn = self.maintenance.lock();
+        let _alone = self.compaction.lock();
         let version = Version::clone(&collection.version.load());
         let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
         let rows = group.iter().filter_map(|id| version.segment(*id)).map(|v| u64::from(v.segment.rows())).sum();
@@ -172,6 +171,7 @@ impl Engine {
                 return Ok(false);
             }
         }
+        let _alone = self.compaction.lock();
         let _turn = self.maintenance.lock();
         // A compaction may have taken them meanwhile.
         let now = collection.version.load();
@@ -231,7 +231,9 @@ impl Engine {
         let params = params(&collection.schema, stage);
         let rows = Rows::new(vectors, segment.rows() as usize, &collection.schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
-        let graph = match build(rows, &BuildParams { threads, ..params }, &progress, &self.cancel) {
+        // The last graph of the segment: larger ones get a careful one before long.
+        let reach_all = params.reach_all || segment.rows() < self.options.least_indexed_rows(Stage::Settled);
+        let graph = match build(rows, &BuildParams { threads, reach_all, ..params }, &progress, &self.cancel) {
             Err(e @ Error::Cancelled(_)) => return Err(e),
             Err(e) => {
                 tracing::warn!(error = %e, segment = segment.id_number(), "no graph could be built; exact scan stays");

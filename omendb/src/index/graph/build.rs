@@ -33,6 +33,9 @@ pub struct BuildParams {
     pub inline_max_dim: usize,
     /// Calibrate search effort against exact answers.
     pub calibrate: bool,
+    /// Look for each row by itself once the graph is there, and give those that are not found another edge: half as
+    /// long as a first build again.
+    pub reach_all: bool,
 }
 
 impl BuildParams {
@@ -47,12 +50,13 @@ impl BuildParams {
             leaf_k: 3,
             inline_max_dim: 1024,
             calibrate: true,
+            reach_all: false,
         }
     }
 
-    /// A careful build, two to three times as long: for a settled segment.
+    /// A careful build, three times as long: for a settled segment.
     pub fn settled() -> Self {
-        BuildParams { fanout: [8, 3], leaf_k: 2, ..Self::first() }
+        BuildParams { fanout: [8, 3], leaf_k: 2, reach_all: true, ..Self::first() }
     }
 
     fn validate(&self) -> Result<()> {
@@ -125,6 +129,13 @@ pub fn build(
     let mut index = assembly.finish()?;
     if params.calibrate {
         index.calibrate(rows, params.threads.max(1), cancel)?;
+    }
+    progress(0.95);
+    if params.reach_all {
+        let strays = index.reach_all(rows, &task)?;
+        if strays > 0 {
+            tracing::warn!(strays, rows = rows.count, "searches for some rows do not find them");
+        }
     }
     progress(1.0);
     Ok(index)

@@ -355,6 +355,11 @@ impl GraphIndex {
         &self.bytes[self.sections.nodes.start + id as usize * self.sections.node_stride..][..self.sections.node_stride]
     }
 
+    pub(super) fn node_mut(&mut self, id: u32) -> &mut [u8] {
+        let start = self.sections.nodes.start + id as usize * self.sections.node_stride;
+        &mut self.bytes[start..start + self.sections.node_stride]
+    }
+
     #[inline]
     pub(super) fn code(&self, id: u32) -> &[u8] {
         if self.inline.is_some() {

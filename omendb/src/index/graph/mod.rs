@@ -9,6 +9,7 @@ mod parallel;
 mod partition;
 pub(crate) mod points;
 mod prune;
+mod reach;
 mod repair;
 mod search;
 mod signs;

@@ -77,6 +77,8 @@ pub struct Scratch {
     frontier: BinaryHeap<Reverse<u64>>,
     /// A node that the walk must not use, as if it were not in the graph.
     pub(crate) blind_to: Option<u32>,
+    /// A node that ends the walk once it is met.
+    pub(super) sought: Option<u32>,
     found: Vec<(f32, u32)>,
     nearest: Nearest,
     query: Vec<u8>,
@@ -159,6 +161,17 @@ impl Scratch {
         self.touched.clear();
         self.frontier.clear();
         self.found.clear();
+    }
+
+    /// The largest distance that a walk still looks at.
+    pub(super) fn nearest_limit(&self) -> f32 {
+        self.nearest.limit
+    }
+
+    /// The nodes that the last walk met, nearest first.
+    pub(super) fn met_nearest_first(&mut self) -> &[(f32, u32)] {
+        self.found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        &self.found
     }
 
     /// Marks a node; whether it was new.
@@ -247,6 +260,14 @@ impl GraphIndex {
         if k == 0 {
             return Ok(stats);
         }
+        self.begin(query, k, effort, scratch);
+        self.walk(live, scratch, &mut stats);
+        self.rerank(rows, prepared, (k, effort.rerank), scratch, out, &mut stats);
+        Ok(stats)
+    }
+
+    /// Makes everything ready for a walk.
+    pub(super) fn begin(&self, query: &[u8], k: usize, effort: Effort, scratch: &mut Scratch) {
         self.prepare(query, scratch);
         scratch.reset(self.count);
         if let Some(node) = scratch.blind_to.filter(|&node| (node as usize) < self.count) {
@@ -258,9 +279,6 @@ impl GraphIndex {
         } else {
             scratch.nearest.reset(effort.beam.max(judged).min(self.count), 1.0);
         }
-        self.walk(live, scratch, &mut stats);
-        self.rerank(rows, prepared, (k, effort.rerank), scratch, out, &mut stats);
-        Ok(stats)
     }
 
     /// Encodes the query for the walk.
@@ -277,8 +295,13 @@ impl GraphIndex {
     }
 
     /// Looks at one candidate after the other, nearest first. The next one is chosen before the last is looked at, so
-    /// that its block arrives meanwhile.
-    fn walk(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
+    /// that its block arrives meanwhile. True if it met the node that is sought.
+    pub(super) fn walk(
+        &self,
+        live: Option<&dyn Fn(u32) -> bool>,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) -> bool {
         self.start(live, scratch, stats);
         let mut restarted = false;
         let mut chosen = None;
@@ -290,12 +313,15 @@ impl GraphIndex {
                 }
                 // Too few found: what the nearest entry points do not lead to, the others do.
                 if restarted || scratch.nearest.limit < f32::INFINITY {
-                    return;
+                    return false;
                 }
                 restarted = true;
                 self.start_everywhere(live, scratch, stats);
                 continue;
             };
+            if scratch.sought == Some(id) {
+                return true;
+            }
             match self.inline {
                 Some(inline) => self.expand_inline(id, inline, live, scratch, stats),
                 None => self.compare(words(self.node(id)), live, scratch, stats),
