@@ -242,7 +242,9 @@ impl Engine {
             workers: Mutex::new(Vec::new()),
             options,
         });
-        if engine.options.background && !engine.options.read_only {
+        if engine.options.background && engine.options.read_only {
+            engine.spawn("omendb-loader", Engine::load_graphs);
+        } else if engine.options.background {
             // Without threads the same work is done inside the calls that need it.
             let threads: [(&str, fn(&Engine)); 3] = [
                 ("omendb-flusher", Engine::run_flusher),
@@ -575,6 +577,7 @@ impl Engine {
     }
 
     fn run_indexer(&self) {
+        yield_to_callers();
         let mut quiet_since = Instant::now();
         loop {
             let mut work = self.work.lock();
@@ -712,4 +715,12 @@ fn default_memory_budget() -> u64 {
     let group = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     let total = machine.unwrap_or(4 << 30).min(group.unwrap_or(u64::MAX));
     (total / 4).max(256 << 20)
+}
+
+/// Gives the calling thread, and those it starts, less of a busy processor than the threads that answer calls get.
+fn yield_to_callers() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 5) {
+        tracing::debug!(error = %e, "indexing keeps the usual priority");
+    }
 }

@@ -117,6 +117,24 @@ fn graphs_are_built_kept_and_rebuilt_and_never_hide_a_row() {
 }
 
 #[test]
+fn a_reader_searches_the_graphs_that_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let (db, docs) = open(&path);
+    fill(&docs, &points(ROWS, 3), 0);
+    docs.wait_indexed(false).unwrap();
+    db.close().unwrap();
+    let reader = Options::new().read_only(true).open(&path).unwrap();
+    let docs = reader.collection("docs").unwrap();
+    let start = std::time::Instant::now();
+    while docs.stats().unindexed_rows > 0 {
+        assert!(start.elapsed().as_secs() < 60, "{:?}", docs.stats());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    reader.close().unwrap();
+}
+
+#[test]
 fn a_close_does_not_wait_for_a_graph() {
     let dir = tempfile::tempdir().unwrap();
     let (db, docs) = open(&dir.path().join("db"));

@@ -185,6 +185,18 @@ impl Engine {
         Ok(true)
     }
 
+    /// Takes the graphs that are on disk into use: all that a handle can do that may not write.
+    pub(crate) fn load_graphs(&self) {
+        for collection in self.all_collections() {
+            for view in &collection.version.load_full().segments {
+                if self.cancel.load(Ordering::Acquire) {
+                    return;
+                }
+                self.load_graph(&view.segment);
+            }
+        }
+    }
+
     /// Takes the segment's index file into use, if there is a whole one.
     fn load_graph(&self, segment: &Segment) {
         if segment.graph().is_some() {
