@@ -4,6 +4,7 @@ use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
 use crate::index::derived::Owner;
 use crate::index::file;
+use crate::index::graph::Keep;
 use crate::manifest::{LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, read_all};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
@@ -67,7 +68,7 @@ pub(crate) fn check(engine: &Engine, deep: bool) -> Result<CheckReport> {
                 report.note(opened.check_structure(entry.hash_seed));
                 let owner =
                     Owner { uuid: engine.uuid, segment: segment.id, rows: segment.rows, footer: &segment.footer };
-                if let Some(Some((graph, _))) = report.note(file::read(&*engine.storage, &owner)) {
+                if let Some(Some((graph, _))) = report.note(file::read(&*engine.storage, &owner, Keep::Nothing)) {
                     report.files += 1;
                     report.bytes += graph.as_bytes().len() as u64;
                 }

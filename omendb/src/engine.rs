@@ -24,6 +24,15 @@ const SETTLE_AFTER: Duration = Duration::from_secs(2);
 /// A bulk write this recent counts as "keep coming".
 const BUSY: Duration = Duration::from_millis(500);
 
+/// What a background thread does until the database closes.
+type Run = fn(&Engine);
+/// The background threads: each can do without those after it.
+const THREADS: [(&str, Run); 3] = [
+    ("omendb-flusher", Engine::run_flusher),
+    ("omendb-compactor", Engine::run_compactor),
+    ("omendb-indexer", Engine::run_indexer),
+];
+
 /// One collection of an open database.
 #[derive(Debug)]
 pub(crate) struct CollectionState {
@@ -246,12 +255,7 @@ impl Engine {
             engine.spawn("omendb-loader", Engine::load_graphs);
         } else if engine.options.background {
             // Without threads the same work is done inside the calls that need it.
-            let threads: [(&str, fn(&Engine)); 3] = [
-                ("omendb-flusher", Engine::run_flusher),
-                ("omendb-compactor", Engine::run_compactor),
-                ("omendb-indexer", Engine::run_indexer),
-            ];
-            let started = threads.into_iter().take_while(|(name, run)| engine.spawn(name, *run)).count();
+            let started = THREADS.iter().take_while(|(name, run)| engine.spawn(name, *run)).count();
             engine.threads.store(started as u32, Ordering::Relaxed);
             engine.request_indexing();
             if matches!(engine.options.durability, Durability::Interval(_)) {

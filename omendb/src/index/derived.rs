@@ -62,12 +62,6 @@ pub(crate) struct Derived {
     pub(crate) end: usize,
 }
 
-impl Derived {
-    pub(crate) fn payload(&self) -> &[u8] {
-        &self.bytes[HEADER_BYTES..self.end]
-    }
-}
-
 /// The derived files that a segment may have.
 pub(crate) fn paths(segment: u32) -> impl Iterator<Item = String> {
     KINDS.into_iter().map(move |kind| kind.path(segment))

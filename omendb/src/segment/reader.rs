@@ -29,7 +29,7 @@ pub(crate) struct Graph {
 
 impl Graph {
     pub(crate) fn new(index: GraphIndex, stage: Stage, written: bool) -> Self {
-        let bytes = index.as_bytes().len() as u64;
+        let bytes = index.memory();
         Graph { index, stage, bytes, written: AtomicBool::new(written) }
     }
 }

@@ -26,7 +26,9 @@ impl Engine {
             // Segments without graphs are merged by the indexer, all at once, just before they get one.
             let indexed_only = self.has_indexer() && version.segments.len() < BUSY_SEGMENTS;
             let stride = collection.schema.stride() as u64;
-            if let Some(inputs) = pick(&version, stride, self.segment_limit(stride), indexed_only) {
+            // What has graphs is to get one again.
+            let fits = |rows| !indexed_only || self.graph_fits(rows, &collection);
+            if let Some(inputs) = pick(&version, stride, self.segment_limit(stride), indexed_only, &fits) {
                 self.compact_segments(&collection, &version, &inputs)?;
                 return Ok(true);
             }
@@ -108,7 +110,13 @@ impl Engine {
 }
 
 /// The segments to merge next: a run of like size, or one that is mostly dead.
-fn pick(version: &Version, stride: u64, limit: u64, indexed_only: bool) -> Option<Vec<u32>> {
+fn pick(
+    version: &Version,
+    stride: u64,
+    limit: u64,
+    indexed_only: bool,
+    fits: &dyn Fn(u64) -> bool,
+) -> Option<Vec<u32>> {
     let mut by_size: Vec<(u64, u32)> = version
         .segments
         .iter()
@@ -120,7 +128,7 @@ fn pick(version: &Version, stride: u64, limit: u64, indexed_only: bool) -> Optio
     for window in by_size.windows(FANOUT) {
         let (smallest, largest) = (window[0].0.max(1 << 20), window[FANOUT - 1].0);
         let total: u64 = window.iter().map(|(size, _)| size).sum();
-        if largest <= smallest * FANOUT as u64 && total <= limit {
+        if largest <= smallest * FANOUT as u64 && total <= limit && fits(total / stride.max(16)) {
             return Some(window.iter().map(|(_, id)| *id).collect());
         }
     }

@@ -5,8 +5,8 @@ use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
 use crate::index::derived::{GRAPH, Owner};
 use crate::index::file::{self, Stage};
-use crate::index::graph::{BuildParams, Rows, build};
-use crate::schema::{MAX_RABITQ_DIM, Quantization, Schema};
+use crate::index::graph::{BuildParams, Keep, Rows, build};
+use crate::schema::{MAX_RABITQ_DIM, Profile, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::{Graph, Segment};
 use crate::version::{Part, SegmentView, Version};
@@ -33,6 +33,18 @@ fn params(schema: &Schema, stage: Stage) -> BuildParams {
     BuildParams { inline_max_dim, ..params }
 }
 
+/// Bytes of a row's codes.
+fn code_bytes(schema: &Schema) -> u64 {
+    schema.dim.next_multiple_of(64) as u64
+}
+
+/// Bytes of a row in a graph.
+fn graph_bytes_a_row(schema: &Schema) -> u64 {
+    let width = code_bytes(schema);
+    let inline = width <= params(schema, Stage::First).inline_max_dim as u64;
+    width + if inline { 32 * width / 8 } else { 0 } + 192
+}
+
 /// Segments within this factor of each other are alike in size.
 const ALIKE: u64 = 8;
 
@@ -55,6 +67,10 @@ impl Engine {
     /// graphs, and those only where `settle` says so.
     pub(crate) fn index_once(&self, settle: bool) -> Result<bool> {
         for collection in self.all_collections() {
+            if collection.schema.profile == Profile::Compact {
+                // What has a file makes room for the next.
+                self.write_graphs_of(&collection)?;
+            }
             if self.merge_unindexed(&collection)? {
                 return Ok(true);
             }
@@ -97,12 +113,32 @@ impl Engine {
     }
 
     /// Whether another graph fits the memory budget; building one takes about as much again.
-    fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
-        let width = collection.schema.dim.next_multiple_of(64) as u64;
-        let inline =
-            if width <= params(&collection.schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
-        let bytes = rows * (width + inline + 192);
-        self.graph_memory() + self.memtable_bytes() + self.id_memory() + 2 * bytes <= self.memory_budget / 4 * 3
+    pub(crate) fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
+        let used = self.graph_memory() + self.memtable_bytes() + self.id_memory();
+        used + 2 * rows * graph_bytes_a_row(&collection.schema) <= self.memory_budget / 4 * 3
+    }
+
+    /// The first of these segments over which one graph fits.
+    fn fitting(&self, version: &Version, ids: Vec<u32>, collection: &CollectionState) -> Vec<u32> {
+        let mut rows = 0;
+        ids.into_iter()
+            .take_while(|id| {
+                rows += version.segment(*id).map_or(0, |v| u64::from(v.segment.rows()));
+                self.graph_fits(rows, collection)
+            })
+            .collect()
+    }
+
+    /// What of a graph on disk is kept in memory beside `used` bytes of other graphs: under the compact profile at most
+    /// the codes, and of any no more than fits.
+    fn keep(&self, used: u64, segment: &Segment, schema: &Schema) -> Keep {
+        let rows = u64::from(segment.rows());
+        let (keep, bytes, room) = match schema.profile {
+            Profile::Default => (Keep::All, graph_bytes_a_row(schema), self.memory_budget / 4 * 3),
+            // The rest is for building the next ones.
+            Profile::Compact => (Keep::Codes, code_bytes(schema) + 4, self.memory_budget / 4),
+        };
+        if used + rows * bytes <= room { keep } else { Keep::Nothing }
     }
 
     pub(crate) fn graph_memory(&self) -> u64 {
@@ -125,15 +161,15 @@ impl Engine {
         for id in unindexed(&version) {
             // What is on disk already need not be made.
             if let Some(view) = version.segment(id) {
-                self.load_graph(&view.segment);
+                self.load_graph(&view.segment, collection);
             }
         }
         let _alone = self.compaction.lock();
         let version = Version::clone(&collection.version.load());
         let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
-        let rows = group.iter().filter_map(|id| version.segment(*id)).map(|v| u64::from(v.segment.rows())).sum();
         // Without a graph in the end, merging is worth it only for segments of like size.
-        if group.len() < 2 || !self.graph_fits(rows, collection) {
+        let group = self.fitting(&version, group, collection);
+        if group.len() < 2 {
             return Ok(false);
         }
         self.compact_segments(collection, &version, &group)?;
@@ -145,11 +181,12 @@ impl Engine {
     fn merge_alike(&self, collection: &Arc<CollectionState>) -> Result<bool> {
         let version = collection.version.load_full();
         let inputs = self.within_segment_limit(&version, alike(&version), collection.schema.stride() as u64);
-        let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
-        let rows = version.segments.iter().filter(chosen).map(|v| u64::from(v.segment.rows())).sum();
-        if inputs.len() < 2 || !self.graph_fits(rows, collection) {
+        let inputs = self.fitting(&version, inputs, collection);
+        if inputs.len() < 2 {
             return Ok(false);
         }
+        let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
+        let rows: u64 = version.segments.iter().filter(chosen).map(|v| u64::from(v.segment.rows())).sum();
         let seq = version.segments.iter().filter(chosen).map(|v| v.segment.entry.seq).max().unwrap_or(0);
         let parts: Vec<Part<'_>> = version.parts().filter(|p| inputs.contains(&p.source)).collect();
         let start = std::time::Instant::now();
@@ -192,17 +229,18 @@ impl Engine {
                 if self.cancel.load(Ordering::Acquire) {
                     return;
                 }
-                self.load_graph(&view.segment);
+                self.load_graph(&view.segment, &collection);
             }
         }
     }
 
     /// Takes the segment's index file into use, if there is a whole one.
-    fn load_graph(&self, segment: &Segment) {
+    fn load_graph(&self, segment: &Segment, collection: &CollectionState) {
         if segment.graph().is_some() {
             return;
         }
-        match file::read(&*self.storage, &self.owner(segment)) {
+        let keep = self.keep(self.graph_memory(), segment, &collection.schema);
+        match file::read(&*self.storage, &self.owner(segment), keep) {
             Ok(Some((graph, stage))) => match segment.all_vectors() {
                 Ok(_) => segment.set_graph(Graph::new(graph, stage, true)),
                 Err(e) => {
@@ -224,7 +262,7 @@ impl Engine {
 
     fn index_segment(&self, collection: &Arc<CollectionState>, segment: &Arc<Segment>, stage: Stage) -> Result<()> {
         if stage == Stage::First {
-            self.load_graph(segment);
+            self.load_graph(segment, collection);
             if segment.graph().is_some() || segment.unindexable() {
                 return Ok(());
             }
@@ -277,12 +315,14 @@ impl Engine {
     }
 
     fn write_graphs(&self) -> Result<()> {
-        for collection in self.all_collections() {
-            let version = collection.version.load_full();
-            for view in &version.segments {
-                if let Some(graph) = view.segment.graph().filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
-                    self.write_graph(&collection, &view.segment, &graph)?;
-                }
+        self.all_collections().iter().try_for_each(|collection| self.write_graphs_of(collection))
+    }
+
+    fn write_graphs_of(&self, collection: &CollectionState) -> Result<()> {
+        let version = collection.version.load_full();
+        for view in &version.segments {
+            if let Some(graph) = view.segment.graph().filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
+                self.write_graph(collection, &view.segment, &graph)?;
             }
         }
         Ok(())
@@ -298,6 +338,13 @@ impl Engine {
         let _turn = self.maintenance.lock();
         if gone() || written.is_err() {
             let _ = self.storage.remove(&GRAPH.path(segment.id_number()));
+        } else if collection.schema.profile == Profile::Compact {
+            // What is in the file need not be in memory, too.
+            let others = self.graph_memory().saturating_sub(graph.bytes);
+            let keep = self.keep(others, segment, &collection.schema);
+            if let Ok(Some((mapped, stage))) = file::read(&*self.storage, &self.owner(segment), keep) {
+                segment.set_graph(Graph::new(mapped, stage, true));
+            }
         }
         // The graph serves this handle in any case; the next one makes it again.
         written

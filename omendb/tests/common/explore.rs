@@ -271,14 +271,19 @@ impl Explorer<'_> {
 pub struct Layouts(HashSet<u64>);
 
 impl Layouts {
-    /// Loads or makes every graph and text index of a disk that was just opened, unless one like it was seen before,
-    /// and searches by them.
-    pub fn judge(&mut self, setup: &Setup, fs: &SimFs, db: &omendb::Database, state: &State) -> Result<(), Trouble> {
+    /// Whether none like it was seen before by those who say `who`.
+    pub fn is_new(&mut self, who: &str, fs: &SimFs, state: &State) -> bool {
         let mut hasher = DefaultHasher::new();
         let files = fs.files();
         files.iter().filter(|(path, _)| path.starts_with("segments/")).for_each(|file| file.hash(&mut hasher));
-        format!("{state:?}").hash(&mut hasher);
-        if !self.0.insert(hasher.finish()) {
+        format!("{who} {state:?}").hash(&mut hasher);
+        self.0.insert(hasher.finish())
+    }
+
+    /// Loads or makes every graph and text index of a disk that was just opened, unless one like it was seen before,
+    /// and searches by them.
+    pub fn judge(&mut self, setup: &Setup, fs: &SimFs, db: &omendb::Database, state: &State) -> Result<(), Trouble> {
+        if !self.is_new("opened", fs, state) {
             return Ok(());
         }
         let named = |trouble: Trouble| match trouble {

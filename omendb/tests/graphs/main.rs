@@ -4,6 +4,7 @@
 //! `OMENDB_LONG=1` runs the same on SIFT 1M, from `~/.cache/omendb-bench/sift-1m` (`OMENDB_ROWS=n` takes fewer rows).
 
 mod churn;
+mod compact;
 mod data;
 mod reach;
 

@@ -22,6 +22,7 @@ use crate::schema::{Element, Metric, Schema};
 
 pub use build::{BuildParams, build};
 pub use layout::GraphIndex;
+pub(crate) use layout::Keep;
 pub(crate) use points::mix;
 pub use search::{Effort, Scratch, SearchStats};
 
