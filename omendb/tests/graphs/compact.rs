@@ -7,7 +7,8 @@ use std::path::Path;
 const BUDGET: u64 = 16 << 20;
 
 fn open(path: &Path, budget: u64, dim: usize) -> (Database, Collection) {
-    let db = Options::new().memory_budget(budget).open(path).unwrap();
+    // A small log makes small segments: one that is too large for the budget by itself would get no graph.
+    let db = Options::new().memory_budget(budget).log_cap(4 << 20).open(path).unwrap();
     let schema = Schema::new(dim, Metric::L2).with_profile(Profile::Compact);
     let docs = db.get_or_create_collection("docs", schema).unwrap();
     (db, docs)

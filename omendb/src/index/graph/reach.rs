@@ -22,8 +22,8 @@ const WANTED: [usize; 3] = [1, 100, 1000];
 const MOST_REPLACED: usize = 4;
 
 impl GraphIndex {
-    /// Gives every node that a search for its own row does not find a place among the neighbours of one that this search
-    /// comes by. Returns how many are not found even then.
+    /// Gives every node that a search for its own row does not find a place among the neighbours of one that this
+    /// search comes by. Returns how many are not found even then.
     ///
     /// Under dot products a row need not be nearest to itself, so there is nothing to find.
     pub(super) fn reach_all(&mut self, rows: Rows<'_>, task: &Task<'_>) -> Result<usize> {
