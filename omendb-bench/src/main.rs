@@ -4,6 +4,7 @@ mod bandwidth;
 mod calls;
 mod engine;
 mod filter;
+mod filtered;
 mod graph;
 mod ingest;
 mod larger;
@@ -39,6 +40,8 @@ enum Command {
     SmallWrites(small_writes::Arguments),
     /// The rows that pass a filter, over the columns of one large segment.
     Filter(filter::Arguments),
+    /// Filtered search at every share of rows that pass: recall, rate, plan.
+    Filtered(filtered::Arguments),
     /// The whole database call: durable ingest until every row is in a graph, search, reopen.
     Engine(engine::Arguments),
     /// What one search, batch search and upsert cost, for the Python package to compare with.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Engine(arguments) => engine::run(&arguments),
         Command::Graph { arguments } => graph::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments),
+        Command::Filtered(arguments) => filtered::run(&arguments),
         Command::Calls(arguments) => calls::run(&arguments),
         Command::Text(arguments) => text::run(&arguments),
         Command::Peer(arguments) => peer::run(&arguments),

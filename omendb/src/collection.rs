@@ -258,7 +258,7 @@ impl Collection {
         let version = self.state.version.load_full();
         let mut deleted = 0;
         for part in version.parts() {
-            let rows: Vec<u32> = self.noted(part.live_matching(filter))?.into_iter().collect();
+            let rows: Vec<u32> = self.noted(part.live_matching(filter))?.rows.iter().collect();
             for rows in rows.chunks(DELETE_ROWS) {
                 let mut ids = IdColumn::default();
                 for row in rows {
@@ -634,7 +634,7 @@ impl Iterator for Records {
             let part = self.version.parts().nth(self.part)?;
             let rows = match &self.filter {
                 None => Ok(part.live_runs().into_iter().flatten().collect()),
-                Some(filter) => part.live_matching(filter).map(|rows| rows.into_iter().collect::<Vec<_>>()),
+                Some(filter) => part.live_matching(filter).map(|found| found.rows.iter().collect::<Vec<_>>()),
             };
             self.part = self.part.saturating_add(1);
             match self.collection.noted(rows) {

@@ -3,6 +3,7 @@
 
 use crate::checksum::id_hash;
 use crate::error::Result;
+use crate::filter::cache::FilterCache;
 use crate::ids::IdColumn;
 use crate::record::{Batch, BlobColumn};
 use crate::segment::RowSource;
@@ -27,6 +28,7 @@ pub(crate) struct Block {
     pub(crate) metadata: Option<BlobColumn>,
     pub(crate) text: Option<BlobColumn>,
     pub(crate) text_slot: TextSlot,
+    pub(crate) filters: FilterCache,
 }
 
 impl Block {
@@ -41,6 +43,7 @@ impl Block {
             metadata: batch.metadata.clone(),
             text: batch.text.clone(),
             text_slot: TextSlot::default(),
+            filters: FilterCache::default(),
         }
     }
 
@@ -76,6 +79,7 @@ impl Block {
             metadata: None,
             text: None,
             text_slot: TextSlot::default(),
+            filters: FilterCache::default(),
         };
         out.append(a);
         out.append(b);
@@ -148,6 +152,10 @@ impl RowSource for Block {
 
     fn text_slot(&self) -> Option<&TextSlot> {
         self.text.is_some().then_some(&self.text_slot)
+    }
+
+    fn filters(&self) -> Option<&FilterCache> {
+        Some(&self.filters)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::filter::Filter;
+use crate::filter::cache::{Matches, read_each};
 use crate::idmap::{Location, MEMTABLE};
 use crate::memtable::{Block, Memtable};
 use crate::segment::RowSource;
@@ -84,13 +85,17 @@ impl Part<'_> {
     }
 
     /// The live rows (numbered within the part) that pass a filter.
-    pub(crate) fn live_matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
-        let mut rows = self.rows.matching(filter)?;
-        let dead = self.dead.range(self.start..self.start + self.rows.rows());
-        dead.for_each(|row| {
-            rows.remove(row - self.start);
-        });
-        Ok(rows)
+    pub(crate) fn live_matching(&self, filter: &Filter) -> Result<Arc<Matches>> {
+        let live = |mut rows: RoaringBitmap| {
+            self.dead_rows(0..self.rows.rows()).for_each(|row| {
+                rows.remove(row);
+            });
+            rows
+        };
+        match self.rows.filters() {
+            Some(cache) => cache.remember(filter, self.dead_count(), || Ok(live(cache.eval(self.rows, filter)?))),
+            None => Ok(Arc::new(Matches::new(live(read_each(self.rows, filter)?)))),
+        }
     }
 
     pub(crate) fn location(&self, row: u32) -> Location {

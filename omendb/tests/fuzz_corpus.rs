@@ -172,10 +172,23 @@ fn write_seeds() {
     let mut builder = omendb::filter::ColumnsBuilder::new();
     rows.iter().for_each(|row| builder.push(row.as_ref()).expect("it is taken"));
     put("columns", "seed-0".into(), &behind(&[rows.len() as u8, 0], &builder.finish()));
+    for (i, query) in TEXT_QUERIES.iter().enumerate() {
+        put("text", format!("seed-{i}"), query.as_bytes());
+    }
     for (i, filter) in FILTERS.iter().enumerate() {
         put("filter", format!("seed-{i}"), format!("{filter}{METADATA}").as_bytes());
     }
 }
+
+const TEXT_QUERIES: &[&str] = &[
+    "crash safe storage",
+    "\"crash safe\"~2 +storage -vector",
+    "(databas* OR record~2) AND NOT häuser",
+    "東京 검색 КОШКА \"a b c\"",
+    "AND OR NOT ((( \"unclosed +-+- ~ * \\ ^2 text:crash",
+    "e\u{301}te\u{301} the of AND",
+    "",
+];
 
 /// The payloads of a log's frames, by their lengths.
 fn payloads(log: &[u8]) -> Vec<Vec<u8>> {

@@ -388,7 +388,10 @@ fn graphs_answer_the_same_questions() {
     assert_eq!(told.parts.iter().filter_map(|part| part.matching).sum::<u64>(), ROWS as u64 / 2);
     let narrow = plain.clone().filter(Filter::from_sql("cluster = 5").unwrap());
     let told = docs.explain(&vectors[..32], &narrow).unwrap();
-    assert!(told.parts.iter().all(|part| part.plan == Plan::Scan));
+    assert!(told.parts.iter().all(|part| part.plan == Plan::Codes && part.reason.is_some()), "{told:?}");
+    let tiny = plain.clone().filter(Filter::from_sql("cluster = 5 AND half = 0").unwrap());
+    let told = docs.explain(&vectors[..32], &tiny).unwrap();
+    assert!(told.parts.iter().all(|part| part.plan == Plan::Scan) && told.hits.is_empty() && told.hits.complete);
 
     for (recall, least) in [(0.9, 0.88), (0.95, 0.93), (0.99, 0.97), (1.0, 1.0)] {
         let report = docs.recall(200, &plain.clone().recall(recall)).unwrap();
@@ -417,5 +420,53 @@ fn graphs_answer_the_same_questions() {
         assert_eq!(docs.search(vector, &plain.clone().mmr(0.3)).unwrap().len(), 10);
     }
     assert!(found as f64 >= 0.93 * wanted as f64, "{found} of {wanted} within the radii");
+    db.close().unwrap();
+}
+
+/// Under filters of every share, whose matches are spread evenly, lie around the query or far from it.
+#[test]
+fn filters_of_every_share_keep_the_recall() {
+    const ROWS: usize = 40_000;
+    let dir = tempfile::tempdir().unwrap();
+    let db = Options::new().bulk_bytes(64 << 10).open(dir.path().join("db")).unwrap();
+    let docs = db.create_collection("docs", Schema::new(24, Metric::L2)).unwrap();
+    let mut rng = Rng(8);
+    let vectors: Vec<f32> = (0..ROWS * 24).map(|_| rng.unit() + rng.unit() + rng.unit()).collect();
+    let far = |row: usize| -> f32 {
+        vectors[row * 24..][..24].iter().zip(&vectors[..24]).map(|(a, b)| (a - b).powi(2)).sum()
+    };
+    let mut order: Vec<usize> = (0..ROWS).collect();
+    order.sort_by(|a, b| far(*a).total_cmp(&far(*b)));
+    let mut near = vec![0; ROWS];
+    order.iter().enumerate().for_each(|(rank, row)| near[*row] = rank);
+    let marks: Vec<Value> = (0..ROWS).map(|row| json!({"even": row * 7919 % ROWS, "near": near[row]})).collect();
+    let batch = Batch::new((0..ROWS as u64).collect(), &vectors[..]).with_metadata(marks.iter().map(Some)).unwrap();
+    docs.upsert(batch).unwrap();
+    docs.wait_indexed(true).unwrap();
+    let plain = SearchOptions::new(10).include(Include::NONE);
+    let around: Vec<usize> = order[..4_000].iter().step_by(100).copied().collect();
+    let away: Vec<usize> = order[ROWS - 4_000..].iter().step_by(100).copied().collect();
+    let anywhere: Vec<usize> = (0..ROWS).step_by(1_000).collect();
+    let mut plans = std::collections::BTreeSet::new();
+    for (field, queries) in [("even", &anywhere), ("near", &anywhere), ("near", &around), ("near", &away)] {
+        for matches in [ROWS / 2, ROWS / 5, ROWS / 10, ROWS / 20, ROWS / 100, ROWS / 1_000, 5] {
+            let options = plain.clone().filter(Filter::from_sql(&format!("{field} < {matches}")).unwrap());
+            let (mut found, mut wanted) = (0, 0);
+            for row in queries {
+                let query: Vec<f32> = vectors[row * 24..][..24].iter().map(|x| x + rng.unit() * 0.2).collect();
+                let exact = docs.search(&query, &options.clone().recall(1.0)).unwrap();
+                let told = docs.explain(&query, &options).unwrap();
+                assert_eq!(told.parts.iter().filter_map(|part| part.matching).sum::<u64>(), matches as u64);
+                plans.extend(told.parts.iter().map(|part| part.plan.name()));
+                assert_eq!((told.hits.len(), told.hits.complete), (matches.min(10), matches < 10), "{told:?}");
+                let last = exact.last().map_or(0.0, |hit| hit.distance);
+                wanted += exact.len();
+                found += told.hits.iter().filter(|hit| hit.distance <= last * 1.00001).count();
+            }
+            println!("{field} < {matches}: {found} of {wanted}");
+            assert!(found as f64 >= 0.93 * wanted as f64, "{field} < {matches}: {found} of {wanted}");
+        }
+    }
+    assert_eq!(plans.into_iter().collect::<Vec<_>>(), ["codes", "graph", "scan"]);
     db.close().unwrap();
 }

@@ -172,7 +172,8 @@ class PartPlan:
     segment: int | None = None
     """The segment's number, or None for the records in memory."""
     plan: str = ""
-    """"graph": the segment's graph is walked and the best are compared exactly; "scan": every record is compared."""
+    """"graph": the segment's graph is walked and the best are compared exactly; "codes": the short codes of all records
+    that pass the filter are compared, and the best exactly; "scan": every record that passes is compared."""
     reason: str | None = None
     """Why it was scanned."""
     rows: int = 0

@@ -41,6 +41,7 @@
 
 mod ast;
 mod build;
+pub(crate) mod cache;
 mod columns;
 mod date;
 mod eval;

@@ -7,10 +7,12 @@ mod database;
 mod decoders;
 mod queries;
 mod reseal;
+mod texts;
 
 pub use database::{ImageFile, open, pack, unpack};
 pub use decoders::{log, manifest, payload, segment, tombstones};
 pub use queries::{columns, filter};
+pub use texts::text;
 
 /// Feeds one input to the code under test; whatever the input, it must return.
 pub type Target = fn(&[u8]);
@@ -25,4 +27,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("open", open),
     ("filter", filter),
     ("columns", columns),
+    ("text", text),
 ];

@@ -4,19 +4,20 @@
 use crate::distance::Prepared;
 use crate::engine::CollectionState;
 use crate::error::{Error, Result};
+use crate::filter::cache::Matches;
 use crate::idmap::Location;
 use crate::ids::decode;
 use crate::index::flat::{Block, scan_batch};
 use crate::index::graph::{Effort, GraphIndex, Rows, Scratch, SearchStats};
-use crate::query::explain::Trace;
+use crate::query::explain::{Plan, Trace};
 use crate::query::mmr;
+use crate::query::plan::{self, Way};
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
 use crate::schema::Quantization;
 use crate::segment::RowSource;
-use crate::segment::reader::Segment;
+use crate::segment::reader::{Graph, Segment};
 use crate::version::{Part, Version};
-use roaring::RoaringBitmap;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -51,8 +52,9 @@ pub(crate) struct Found {
 
 /// How one part was searched.
 pub(crate) struct Work {
-    /// By its graph; else the reason why not.
-    pub(crate) scanned_because: Option<&'static str>,
+    pub(crate) plan: Plan,
+    /// Why its graph was not walked.
+    pub(crate) reason: Option<&'static str>,
     /// Live rows that pass the filter, if there is one.
     pub(crate) matching: Option<u64>,
     pub(crate) visited: u64,
@@ -60,10 +62,8 @@ pub(crate) struct Work {
     pub(crate) expected_recall: Option<f32>,
 }
 
-/// Most hits that a graph is asked for, and the least share and number of its rows that a filter must leave.
+/// Most hits that a graph is asked for.
 const MAX_GRAPH_K: usize = 1_000;
-const MIN_GRAPH_SHARE: u64 = 10;
-const MIN_GRAPH_MATCHES: u64 = 10_000;
 
 impl<'a> Search<'a> {
     pub(crate) fn new(collection: &'a CollectionState, version: &'a Version, options: &'a SearchOptions) -> Self {
@@ -108,7 +108,7 @@ impl<'a> Search<'a> {
             let started = trace.is_some().then(std::time::Instant::now);
             match self.search_part(&part, &prepared, encoded, wanted, &mut tops) {
                 Ok(work) => {
-                    approximate |= work.scanned_because.is_none();
+                    approximate |= work.plan != Plan::Scan;
                     if let (Some(trace), Some(started)) = (&mut trace, started) {
                         trace.push(&part, &work, started.elapsed());
                     }
@@ -136,21 +136,28 @@ impl<'a> Search<'a> {
         let matching = self.options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
         let graph = part.segment.map(|segment| (segment, segment.graph_for_search()));
         let graph = graph.as_ref().and_then(|(segment, graph)| Some((*segment, graph.as_ref()?)));
-        let because = match self.reason_to_scan(part, matching.as_ref(), wanted) {
+        let matching = matching.as_deref();
+        let because = match self.reason_to_scan(part, matching, wanted) {
             Some(reason) => reason,
             None => match graph {
                 Some((segment, graph)) => {
                     let rows = Rows::new(segment.all_vectors()?, part.rows.rows() as usize, &self.collection.schema)?;
-                    let walk = Walk { part, segment, graph: &graph.index, rows, wanted, matching: matching.as_ref() };
-                    return self.walk(&walk, queries, encoded, tops);
+                    let way = matching.map(|m| plan::choose(wanted, m.len(), part.rows.rows().into()));
+                    if way != Some(Way::Scan) {
+                        let most = way.map(|way| if let Way::Walk { most } = way { most } else { 0 });
+                        let walk = Walk { part, segment, graph, rows, wanted, matching, most };
+                        return self.walk(&walk, queries, encoded, tops);
+                    }
+                    "few rows pass the filter"
                 }
                 None => "the segment has no graph yet",
             },
         };
-        let scanned = scan_part(part, queries, matching.as_ref(), self.hidden, tops)?;
+        let scanned = scan_part(part, queries, matching, self.hidden, tops)?;
         Ok(Work {
-            scanned_because: Some(because),
-            matching: matching.map(|m| m.len()),
+            plan: Plan::Scan,
+            reason: Some(because),
+            matching: matching.map(Matches::len),
             visited: scanned,
             distances: scanned * queries.len() as u64,
             expected_recall: Some(1.0),
@@ -158,10 +165,9 @@ impl<'a> Search<'a> {
     }
 
     /// Why a part is scanned although it may have a graph.
-    fn reason_to_scan(&self, part: &Part<'_>, matching: Option<&RoaringBitmap>, wanted: usize) -> Option<&'static str> {
+    fn reason_to_scan(&self, part: &Part<'_>, matching: Option<&Matches>, wanted: usize) -> Option<&'static str> {
         let rows = u64::from(part.rows.rows());
-        let narrow = |m: &RoaringBitmap| m.len() * MIN_GRAPH_SHARE < rows || m.len() < MIN_GRAPH_MATCHES;
-        if matching.is_some_and(RoaringBitmap::is_empty) {
+        if matching.is_some_and(|m| m.len() == 0) {
             Some("nothing passes the filter")
         } else if part.segment.is_none() {
             Some("the records are in memory")
@@ -173,65 +179,96 @@ impl<'a> Search<'a> {
             Some("more than 1,000 candidates are wanted")
         } else if wanted as u64 * 8 > rows {
             Some("more than an eighth of the rows is wanted")
-        } else if matching.is_some_and(narrow) {
-            Some("few rows pass the filter")
         } else {
             None
         }
     }
 
     fn walk(&self, walk: &Walk<'_>, queries: &[Prepared], encoded: &[u8], tops: &mut [TopK]) -> Result<Work> {
-        let Walk { part, segment, graph, rows, wanted, matching } = walk;
-        let is_live = |row: u32| part.is_live(row);
-        let passes = |row: u32| matching.is_some_and(|m| m.contains(row));
-        let live: Option<&dyn Fn(u32) -> bool> = match matching {
-            Some(_) => Some(&passes),
-            None if part.all_live() => None,
-            None => Some(&is_live),
-        };
+        let Walk { part, segment, graph, matching, .. } = walk;
         let hidden = self.hidden.filter(|at| at.source == part.source);
-        let hidden = hidden.and_then(|at| graph.order().iter().position(|row| *row == at.row)).map(|node| node as u32);
+        let hidden = hidden.and_then(|at| graph.index.order().iter().position(|row| *row == at.row));
+        let hidden = hidden.map(|node| node as u32);
         let stride = queries.first().map_or(1, Prepared::stride);
-        let mut done = SearchStats::default();
+        let (mut done, mut compared_all) = (SearchStats::default(), false);
         SCRATCH.with_borrow_mut(|(scratch, found)| {
             scratch.blind_to = hidden;
-            let walked =
-                queries.iter().zip(tops).zip(encoded.chunks_exact(stride)).try_for_each(|((query, top), bytes)| {
-                    let mut k = if self.options.max_distance.is_some() { FIRST_WITHIN.min(*wanted) } else { *wanted };
-                    loop {
-                        let effort = self.effort(graph, k);
-                        let stats = graph.search_prepared(rows, bytes, query, k, effort, live, scratch, found)?;
-                        done = done.with(stats);
-                        // As long as even the last one lies within the radius there may be more.
-                        let more = found.last().is_some_and(|(_, distance)| *distance <= top.radius());
-                        if k == *wanted || found.len() < k || !more {
-                            break;
-                        }
-                        k = (k * 4).min(*wanted);
-                    }
-                    for (row, distance) in found.iter() {
-                        segment.prefetch_id_ends(*row);
-                        top.push(*distance, pack(part.location(*row)));
-                    }
-                    Ok(())
-                });
+            let mut each = queries.iter().zip(tops).zip(encoded.chunks_exact(stride));
+            let walked = each.try_for_each(|((query, top), bytes)| {
+                let stats = self.walk_for(walk, query, bytes, top.radius(), scratch, found)?;
+                done = done.with(stats);
+                if stats.gave_up {
+                    compared_all = true;
+                    let rows = matching.iter().flat_map(|m| m.rows.iter());
+                    let nodes = rows.filter_map(|row| graph.nodes().get(row as usize).copied());
+                    let nodes = nodes.filter(|node| Some(*node) != hidden);
+                    let stats =
+                        graph.index.search_among(&walk.rows, bytes, query, walk.wanted, nodes, scratch, found)?;
+                    done = done.with(stats);
+                }
+                for (row, distance) in found.iter() {
+                    segment.prefetch_id_ends(*row);
+                    top.push(*distance, pack(part.location(*row)));
+                }
+                Ok(())
+            });
             scratch.blind_to = None;
             walked
         })?;
+        let reason = match walk.most {
+            Some(0) => "the codes of the rows that pass are fewer than a walk would meet",
+            _ => "the walk met too few rows that pass",
+        };
         Ok(Work {
-            scanned_because: None,
-            matching: matching.map(RoaringBitmap::len),
+            plan: if compared_all { Plan::Codes } else { Plan::Graph },
+            reason: compared_all.then_some(reason),
+            matching: matching.map(Matches::len),
             visited: done.hops as u64,
             distances: (done.compared + done.reranked) as u64,
-            expected_recall: self.expected_recall(graph),
+            expected_recall: self.expected_recall(&graph.index),
         })
     }
 
-    fn effort(&self, graph: &GraphIndex, k: usize) -> Effort {
-        match self.options.ef {
-            Some(ef) => Effort::beam(ef.max(k)),
-            None => graph.effort_for(self.options.recall, k),
+    /// Walks for one query until nothing within the radius is left to be found, or until that takes too long.
+    fn walk_for(
+        &self,
+        walk: &Walk<'_>,
+        query: &Prepared,
+        bytes: &[u8],
+        radius: f32,
+        scratch: &mut Scratch,
+        found: &mut Vec<(u32, f32)>,
+    ) -> Result<SearchStats> {
+        let Walk { part, graph, wanted, matching, .. } = *walk;
+        let is_live = |row: u32| part.is_live(row);
+        let live: Option<&dyn Fn(u32) -> bool> = if part.all_live() { None } else { Some(&is_live) };
+        let passing = matching.filter(|_| walk.most != Some(0)).map(|matches| graph.passing(matches));
+        let mut done = SearchStats { gave_up: walk.most == Some(0), ..SearchStats::default() };
+        let mut k = if self.options.max_distance.is_some() { FIRST_WITHIN.min(wanted) } else { wanted };
+        while !done.gave_up {
+            let effort = self.effort(walk, k);
+            let (index, rows) = (&graph.index, &walk.rows);
+            let stats = match &passing {
+                Some(passing) => index.search_passing(rows, bytes, query, k, effort, &passing.1, scratch, found)?,
+                None => index.search_prepared(rows, bytes, query, k, effort, live, scratch, found)?,
+            };
+            done = done.with(stats);
+            // As long as even the last one lies within the radius there may be more.
+            let more = found.last().is_some_and(|(_, distance)| *distance <= radius);
+            if k == wanted || found.len() < k || !more {
+                break;
+            }
+            k = (k * 4).min(wanted);
         }
+        Ok(done)
+    }
+
+    fn effort(&self, walk: &Walk<'_>, k: usize) -> Effort {
+        let effort = match self.options.ef {
+            Some(ef) => Effort::beam(ef.max(k)),
+            None => walk.graph.index.effort_for(self.options.recall, k),
+        };
+        Effort { hops: walk.most.unwrap_or(usize::MAX), ..effort }
     }
 
     /// The recall that the graph's calibration promises: that asked for, as far as the graph reached it.
@@ -310,10 +347,12 @@ const FIRST_WITHIN: usize = 64;
 struct Walk<'a> {
     part: &'a Part<'a>,
     segment: &'a Segment,
-    graph: &'a GraphIndex,
+    graph: &'a Graph,
     rows: Rows<'a>,
     wanted: usize,
-    matching: Option<&'a RoaringBitmap>,
+    matching: Option<&'a Matches>,
+    /// After how many nodes the codes of all rows that pass are compared instead; at once if it is 0.
+    most: Option<usize>,
 }
 
 thread_local! {
@@ -325,7 +364,7 @@ thread_local! {
 fn scan_part(
     part: &Part<'_>,
     queries: &[Prepared],
-    matching: Option<&RoaringBitmap>,
+    matching: Option<&Matches>,
     hidden: Option<Location>,
     tops: &mut [TopK],
 ) -> Result<u64> {
@@ -342,10 +381,10 @@ fn scan_part(
         let mut set = |row: u32| words[((row - start) / 64) as usize] |= 1 << ((row - start) % 64);
         let all = match matching {
             Some(matching) => {
-                if matching.range_cardinality(start..start + count) == 0 {
+                if matching.rows.range_cardinality(start..start + count) == 0 {
                     continue;
                 }
-                matching.range(start..start + count).for_each(&mut set);
+                matching.rows.range(start..start + count).for_each(&mut set);
                 false
             }
             None => {

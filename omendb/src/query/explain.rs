@@ -31,9 +31,9 @@ pub struct Explanation {
 pub struct PartPlan {
     /// The segment's number, or `None` for the records in memory.
     pub segment: Option<u32>,
-    /// Graph or scan.
+    /// Graph, codes or scan.
     pub plan: Plan,
-    /// Why it was scanned.
+    /// Why the graph was not walked, or not to the end.
     pub reason: Option<&'static str>,
     /// Its live records.
     pub rows: u64,
@@ -55,15 +55,18 @@ pub struct PartPlan {
 pub enum Plan {
     /// The segment's graph is walked and the best are compared exactly.
     Graph,
+    /// The short codes of every record that passes are compared, and the best exactly.
+    Codes,
     /// Every record that passes is compared: exact.
     Scan,
 }
 
 impl Plan {
-    /// `graph` or `scan`.
+    /// `graph`, `codes` or `scan`.
     pub fn name(self) -> &'static str {
         match self {
             Plan::Graph => "graph",
+            Plan::Codes => "codes",
             Plan::Scan => "scan",
         }
     }
@@ -79,8 +82,8 @@ impl Trace {
     pub(crate) fn push(&mut self, part: &Part<'_>, work: &Work, took: Duration) {
         let plan = PartPlan {
             segment: part.segment.map(|segment| segment.id_number()),
-            plan: if work.scanned_because.is_some() { Plan::Scan } else { Plan::Graph },
-            reason: work.scanned_because,
+            plan: work.plan,
+            reason: work.reason,
             rows: part.live_rows(),
             matching: work.matching,
             rows_visited: work.visited,

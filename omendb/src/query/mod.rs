@@ -6,4 +6,5 @@ pub(crate) mod group;
 pub(crate) mod hybrid;
 pub(crate) mod measure;
 pub(crate) mod mmr;
+pub(crate) mod plan;
 pub mod topk;

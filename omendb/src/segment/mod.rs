@@ -6,9 +6,8 @@ pub(crate) mod tombstones;
 pub(crate) mod writer;
 
 use crate::error::{Error, Result};
-use crate::filter::Filter;
+use crate::filter::cache::FilterCache;
 use crate::text::index::TextSlot;
-use roaring::RoaringBitmap;
 use serde_json::Value;
 
 /// Anything that rows can be read from: a batch, a block of a memtable, a segment.
@@ -26,15 +25,9 @@ pub(crate) trait RowSource: Sync {
     fn vectors(&self, first: u32, count: u32) -> Result<&[u8]>;
     /// Stored metadata: empty where absent, else a marker byte and JSON text.
     fn metadata(&self, row: u32) -> Result<&[u8]>;
-    /// The rows whose metadata passes a filter, dead ones included.
-    fn matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
-        let mut rows = RoaringBitmap::new();
-        for row in 0..self.rows() {
-            if filter.matches(decode_metadata(self.metadata(row)?)?.as_ref()) {
-                rows.insert(row);
-            }
-        }
-        Ok(rows)
+    /// Where what filters derive is kept; none where no filter is asked.
+    fn filters(&self) -> Option<&FilterCache> {
+        None
     }
     /// Stored text: empty where absent, else a marker byte and UTF-8.
     fn text(&self, row: u32) -> Result<&[u8]>;

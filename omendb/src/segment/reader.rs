@@ -5,17 +5,15 @@ use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionK
 use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
-use crate::filter::{Columns, ColumnsBuilder, Filter};
+use crate::filter::cache::{FilterCache, Matches};
 use crate::index::file::Stage;
-use crate::index::graph::GraphIndex;
+use crate::index::graph::{GraphIndex, Passing};
 use crate::manifest::{CollectionEntry, SegmentEntry, hex};
 use crate::storage::{Bytes, Storage};
 use crate::text::index::TextSlot;
 use arc_swap::ArcSwapOption;
-use roaring::RoaringBitmap;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A segment's graph in memory.
 #[derive(Debug)]
@@ -25,12 +23,40 @@ pub(crate) struct Graph {
     pub(crate) bytes: u64,
     /// Whether its file is on stable storage, or was tried in vain.
     pub(crate) written: AtomicBool,
+    number: GraphNumber,
+    /// The node of each row, made by the first search under a filter.
+    nodes: OnceLock<Box<[u32]>>,
 }
+
+/// Tells one graph from another, as long as the process runs.
+pub(crate) type GraphNumber = u64;
 
 impl Graph {
     pub(crate) fn new(index: GraphIndex, stage: Stage, written: bool) -> Self {
         let bytes = index.memory();
-        Graph { index, stage, bytes, written: AtomicBool::new(written) }
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Graph { index, stage, bytes, written: AtomicBool::new(written), number, nodes: OnceLock::new() }
+    }
+
+    /// The node of each row.
+    pub(crate) fn nodes(&self) -> &[u32] {
+        self.nodes.get_or_init(|| {
+            let order = self.index.order();
+            let mut nodes = vec![0; order.len()].into_boxed_slice();
+            (0..).zip(order).for_each(|(node, row)| nodes[*row as usize] = node);
+            nodes
+        })
+    }
+
+    /// The nodes of the rows that pass a filter, made once.
+    pub(crate) fn passing(&self, matches: &Matches) -> Arc<(GraphNumber, Passing)> {
+        let known = matches.passing.load_full().filter(|known| known.0 == self.number);
+        known.unwrap_or_else(|| {
+            let made = Arc::new((self.number, Passing::new(self.nodes(), &matches.rows)));
+            matches.passing.store(Some(Arc::clone(&made)));
+            made
+        })
     }
 }
 
@@ -49,9 +75,7 @@ pub(crate) struct Segment {
     /// Set when every block of the vectors has been verified.
     vectors_verified: AtomicBool,
     /// The metadata by column, made at the first filter. Derived: it could be made again.
-    columns: OnceLock<Columns>,
-    /// Bytes of `columns`.
-    columns_bytes: AtomicU64,
+    filters: FilterCache,
     text: TextSlot,
     /// One bit a block: set once its checksum has been seen to match.
     verified: Vec<AtomicU64>,
@@ -141,8 +165,7 @@ impl Segment {
             graph: ArcSwapOption::empty(),
             unindexable: AtomicBool::new(false),
             vectors_verified: AtomicBool::new(false),
-            columns: OnceLock::new(),
-            columns_bytes: AtomicU64::new(0),
+            filters: FilterCache::default(),
             text: TextSlot::default(),
             verified,
         })
@@ -285,23 +308,9 @@ impl Segment {
         self.unindexable.store(true, Ordering::Relaxed);
     }
 
-    fn columns(&self) -> Result<&Columns> {
-        if let Some(columns) = self.columns.get() {
-            return Ok(columns);
-        }
-        let mut builder = ColumnsBuilder::new();
-        for row in 0..self.rows() {
-            builder.push_json(self.metadata(row)?.split_first().map(|(_, json)| json))?;
-        }
-        let bytes = builder.finish();
-        self.columns_bytes.store(bytes.len() as u64, Ordering::Relaxed);
-        let columns = Columns::parse(Bytes::new(bytes), self.rows(), &self.path, 0)?;
-        Ok(self.columns.get_or_init(|| columns))
-    }
-
     /// Memory of what was derived for filters, bytes.
     pub(crate) fn columns_memory(&self) -> u64 {
-        self.columns_bytes.load(Ordering::Relaxed)
+        self.filters.memory()
     }
 
     fn variable(&self, ends: SectionKind, data: SectionKind, width: u64, row: u32) -> Result<&[u8]> {
@@ -351,8 +360,8 @@ impl RowSource for Segment {
         self.variable(SectionKind::MetadataEnds, SectionKind::Metadata, 8, row)
     }
 
-    fn matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
-        self.columns()?.eval(filter)
+    fn filters(&self) -> Option<&FilterCache> {
+        Some(&self.filters)
     }
 
     fn text(&self, row: u32) -> Result<&[u8]> {

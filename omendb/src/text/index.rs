@@ -106,6 +106,8 @@ impl TextSlot {
 pub(crate) struct TextPart {
     pub(crate) first: u32,
     pub(crate) reader: SegmentReader,
+    /// The same for merging.
+    pub(super) segment: tantivy::Segment,
 }
 
 /// How many live texts there are, and of how many terms altogether.
@@ -137,7 +139,7 @@ impl std::fmt::Debug for TextIndex {
     }
 }
 
-fn internal(e: impl std::fmt::Display) -> Error {
+pub(super) fn internal(e: impl std::fmt::Display) -> Error {
     Error::Unusable(format!("a text index could not be built: {e}"))
 }
 
@@ -162,21 +164,28 @@ pub(crate) fn build(analyzer: Analyzer, rows: &dyn RowSource, threads: usize, ca
         Ok::<_, Error>(done)
     })?;
     done.sort_unstable_by_key(|(i, _)| *i);
+    let parts: Vec<Built> = done.into_iter().map(|(_, built)| built).collect();
+    Ok(payload_of(&parts))
+}
+
+/// The payload of some parts.
+pub(super) fn payload_of(parts: &[Built]) -> Vec<u8> {
+    let rows: usize = parts.iter().map(|part| part.lengths.len()).sum();
     let mut out = Vec::new();
-    out.extend_from_slice(&(runs.len() as u32).to_le_bytes());
-    out.extend_from_slice(&rows.rows().to_le_bytes());
-    for (i, built) in &done {
-        out.extend_from_slice(&runs[*i].len().to_le_bytes()[..4]);
+    out.extend_from_slice(&(parts.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(rows as u32).to_le_bytes());
+    for part in parts {
+        out.extend_from_slice(&(part.lengths.len() as u32).to_le_bytes());
         out.extend_from_slice(&0u32.to_le_bytes());
-        built.files.iter().for_each(|file| out.extend_from_slice(&(file.len() as u64).to_le_bytes()));
+        part.files.iter().for_each(|file| out.extend_from_slice(&(file.len() as u64).to_le_bytes()));
     }
-    for (_, built) in &done {
-        built.lengths.iter().for_each(|len| out.extend_from_slice(&len.to_le_bytes()));
+    for part in parts {
+        part.lengths.iter().for_each(|len| out.extend_from_slice(&len.to_le_bytes()));
     }
-    for (_, built) in &done {
-        built.files.iter().for_each(|file| out.extend_from_slice(file));
+    for part in parts {
+        part.files.iter().for_each(|file| out.extend_from_slice(file));
     }
-    Ok(out)
+    out
 }
 
 /// Ranges of rows that become a part each.
@@ -196,9 +205,30 @@ fn runs(rows: &dyn RowSource) -> Result<Vec<Range<u32>>> {
     Ok(runs)
 }
 
-struct Built {
-    files: Vec<OwnedBytes>,
-    lengths: Vec<u32>,
+/// One part, ready to be written.
+pub(super) struct Built {
+    pub(super) files: Vec<OwnedBytes>,
+    pub(super) lengths: Vec<u32>,
+}
+
+/// How `tantivy` stores a part.
+pub(super) fn settings() -> IndexSettings {
+    IndexSettings {
+        docstore_compression: tantivy::store::Compressor::None,
+        docstore_compress_dedicated_thread: false,
+        ..IndexSettings::default()
+    }
+}
+
+/// The files of the one segment that an index consists of, as they lie in its directory.
+pub(super) fn files_of(index: &Index, directory: &RamDirectory) -> Result<Vec<OwnedBytes>> {
+    let segments = index.searchable_segment_ids().map_err(internal)?;
+    let name = segments.first().ok_or_else(|| internal("no segment was written"))?.uuid_string();
+    let read = |extension: &str| -> Result<OwnedBytes> {
+        let path = PathBuf::from(format!("{name}.{extension}"));
+        directory.open_read(&path).map_err(internal)?.read_bytes().map_err(internal)
+    };
+    FILES.into_iter().map(read).collect()
 }
 
 fn build_part(analyzer: Analyzer, rows: &dyn RowSource, run: Range<u32>, cancel: &AtomicBool) -> Result<Built> {
@@ -206,17 +236,12 @@ fn build_part(analyzer: Analyzer, rows: &dyn RowSource, run: Range<u32>, cancel:
     let directory = RamDirectory::create();
     let tokenizers = TokenizerManager::default();
     tokenizers.register(TOKENIZER, analyzer.build_counting(Arc::clone(&count)));
-    let settings = IndexSettings {
-        docstore_compression: tantivy::store::Compressor::None,
-        docstore_compress_dedicated_thread: false,
-        ..IndexSettings::default()
-    };
     // Only a hint for the size of the first table of terms.
     let memory = if run.len() > 4096 { 48 << 20 } else { 1 << 20 };
     let mut writer: SingleSegmentIndexWriter = Index::builder()
         .schema(index_schema())
         .tokenizers(tokenizers)
-        .settings(settings)
+        .settings(settings())
         .single_segment_index_writer(directory.clone(), memory)
         .map_err(internal)?;
     let mut lengths = Vec::with_capacity(run.len());
@@ -234,13 +259,7 @@ fn build_part(analyzer: Analyzer, rows: &dyn RowSource, run: Range<u32>, cancel:
         lengths.push(text.map_or(ABSENT, |_| count.load(Ordering::Relaxed).wrapping_sub(before)));
     }
     let index = writer.finalize().map_err(internal)?;
-    let segments = index.searchable_segment_ids().map_err(internal)?;
-    let name = segments.first().ok_or_else(|| internal("no segment was written"))?.uuid_string();
-    let read = |extension: &str| -> Result<OwnedBytes> {
-        let path = PathBuf::from(format!("{name}.{extension}"));
-        directory.open_read(&path).map_err(internal)?.read_bytes().map_err(internal)
-    };
-    Ok(Built { files: FILES.into_iter().map(read).collect::<Result<_>>()?, lengths })
+    Ok(Built { files: files_of(&index, &directory)?, lengths })
 }
 
 /// A row's text, if it has one.
@@ -297,7 +316,7 @@ impl TextIndex {
         for segment in index.searchable_segments().map_err(|e| damaged(&e))? {
             let reader = SegmentReader::open(&segment).map_err(|e| damaged(&e))?;
             let rows = reader.max_doc();
-            parts.push(TextPart { first, reader });
+            parts.push(TextPart { first, reader, segment });
             first += rows;
         }
         let in_memory = payload.in_memory();
@@ -328,6 +347,13 @@ impl TextIndex {
     /// Damage found while reading, as an error.
     pub(crate) fn failed(&self, e: impl std::fmt::Display) -> Error {
         Error::corrupt(&self.path, 0, e.to_string())
+    }
+
+    /// How many terms the texts of these rows have.
+    pub(super) fn lengths(&self, rows: Range<u32>) -> impl Iterator<Item = u32> {
+        let lengths = self.lengths.as_chunks::<4>().0;
+        let rows = rows.start as usize..(rows.end as usize).min(lengths.len());
+        lengths.get(rows).unwrap_or_default().iter().map(|bytes| u32::from_le_bytes(*bytes))
     }
 
     fn totals_of(&self, rows: impl Iterator<Item = u32>) -> Totals {

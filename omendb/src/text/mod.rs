@@ -7,6 +7,7 @@ pub(crate) mod analyzer;
 pub(crate) mod expand;
 pub(crate) mod file;
 pub(crate) mod index;
+pub(crate) mod merge;
 pub(crate) mod parse;
 pub(crate) mod search;
 pub(crate) mod snippet;

@@ -159,7 +159,7 @@ impl Texts<'_> {
             let matching = filter.map(|filter| part.live_matching(filter)).transpose()?;
             for piece in &index.parts {
                 let rows = piece.first..piece.first + piece.reader.max_doc();
-                let matching = matching.as_ref().map(|all| all.range(rows.clone()).map(|row| row - rows.start));
+                let matching = matching.as_ref().map(|all| all.rows.range(rows.clone()).map(|row| row - rows.start));
                 let matching: Option<RoaringBitmap> = matching.map(|rows| rows.collect());
                 let piece = Piece { part, index, first: piece.first, reader: &piece.reader };
                 match matching {

@@ -5,6 +5,7 @@ use crate::database::Durability;
 use crate::engine::{CollectionState, Engine, State};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
+use crate::filter::cache::FilterCache;
 use crate::idmap::{IdMap, Location, MEMTABLE};
 use crate::ids::IdColumn;
 use crate::memtable::{Block, Memtable};
@@ -122,6 +123,7 @@ impl Drop for Lead<'_> {
 }
 
 /// What applying a frame does to a collection.
+#[allow(clippy::large_enum_variant)] // Most are writes, and a group has few.
 pub(crate) enum Effect {
     Write(Block),
     Delete { ids: IdColumn, hashes: Vec<u64> },
@@ -482,6 +484,7 @@ impl Staged {
                 metadata: blob(&change.metadata, source.metadata(row))?,
                 text: blob(&change.text, source.text(row))?,
                 text_slot: TextSlot::default(),
+                filters: FilterCache::default(),
             })
         };
         match self.overlay.get(&(collection.id, id.to_vec())) {

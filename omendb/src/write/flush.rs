@@ -116,6 +116,7 @@ impl Engine {
         let segment = Segment::open(&*self.storage, &entry, &described, &self.uuid).inspect_err(|_| {
             let _ = self.storage.remove(&entry.data_path());
         })?;
+        self.carry_texts(collection, &selection, &segment);
         Ok(Some(Output { segment: Arc::new(segment), origins }))
     }
 

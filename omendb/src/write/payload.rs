@@ -7,6 +7,7 @@
 //! ```
 
 use crate::codec::Reader;
+use crate::filter::cache::FilterCache;
 use crate::ids::{IdColumn, decode};
 use crate::memtable::{Block, hash_ids};
 use crate::record::BlobColumn;
@@ -67,6 +68,7 @@ pub(crate) fn decode_upsert(payload: &[u8], stride: usize, hash_seed: u64) -> Op
         metadata,
         text,
         text_slot: TextSlot::default(),
+        filters: FilterCache::default(),
     })
 }
 

@@ -5,11 +5,16 @@ use crate::error::{Error, Result};
 use crate::index::derived::TEXT;
 use crate::segment::RowSource;
 use crate::segment::reader::Segment;
+use crate::segment::writer::Selection;
 use crate::text::file;
 use crate::text::index::{TextIndex, build};
+use crate::text::merge::merge;
 use crate::version::Version;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// So many texts without an index are indexed on the way when they are merged with indexed ones.
+const MOST_CARRIED_UNINDEXED: u32 = 8_192;
 
 impl Engine {
     /// The text index of some rows, opened from its file or built if need be; `None` where no row has a text.
@@ -47,6 +52,42 @@ impl Engine {
             self.request_indexing();
         }
         Ok(Some(slot.set(index)))
+    }
+
+    /// Gives a new segment the text index that those of its inputs make up, if there are any: else the next search
+    /// would wait until all its texts are read again.
+    pub(crate) fn carry_texts(&self, collection: &CollectionState, inputs: &Selection<'_>, output: &Segment) {
+        let Some(slot) = output.text_slot() else { return };
+        let has_index = |rows: &dyn RowSource| rows.text_slot().is_some_and(|slot| slot.get().is_some());
+        if !inputs.parts.iter().any(|(rows, _)| has_index(*rows)) {
+            return;
+        }
+        let carried = || -> Result<Option<TextIndex>> {
+            let mut indexes = Vec::with_capacity(inputs.parts.len());
+            for (rows, runs) in &inputs.parts {
+                let known = rows.text_slot().and_then(|slot| slot.get());
+                let index = match known {
+                    Some(index) => index,
+                    // The indexer makes one of all texts as well as of these.
+                    None if rows.text_slot().is_some() && rows.rows() > MOST_CARRIED_UNINDEXED => return Ok(None),
+                    None => {
+                        let payload = build(collection.schema.analyzer, *rows, 1, &self.cancel)?;
+                        Arc::new(file::open_built(payload, rows.rows(), None)?)
+                    }
+                };
+                indexes.push((index, runs.clone()));
+            }
+            file::open_built(merge(&indexes)?, output.rows(), Some(output.id_number())).map(Some)
+        };
+        match carried() {
+            Ok(Some(index)) => {
+                slot.set(index);
+                self.request_indexing();
+            }
+            Ok(None) => {}
+            // It is made from the texts, which are the truth.
+            Err(e) => tracing::warn!(error = %e, "text indexes could not be merged"),
+        }
     }
 
     /// Opens or builds one text index; true if there was one to do.

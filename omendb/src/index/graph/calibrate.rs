@@ -21,6 +21,15 @@ const THOROUGH: f32 = 1.2;
 const K: usize = 10;
 /// Recall beyond which larger beams are not measured.
 const ENOUGH: f32 = 0.9995;
+/// Levels at which walks look at more nodes are not measured: where distances differ little, a slack that hardly finds
+/// more can span the whole graph.
+const MOST_HOPS: usize = 8_192;
+/// A level that one walk in as many finds too long is one of those.
+const RARELY: usize = 50;
+
+/// How much less slack twice as many results take, in proportion to what ten take for a recall of `USUAL`.
+const DOUBLING: f32 = 0.4;
+const USUAL: f32 = 0.95;
 
 impl GraphIndex {
     /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node.
@@ -40,20 +49,26 @@ impl GraphIndex {
         let mut pairs = Vec::new();
         for level in if self.kind == Kind::Product { BEAMS } else { SLACKS } {
             let hits = task.map(wanted.div_ceil(TILE), |part| {
-                let (mut scratch, mut out, mut hits) = (Scratch::default(), Vec::new(), (0, 0));
+                let (mut scratch, mut out, mut hits) = (Scratch::default(), Vec::new(), (0, 0, 0));
                 for (&pick, truth) in picks.iter().zip(&truth).skip(part * TILE).take(TILE) {
                     let own = self.order()[pick as usize];
                     // With its own node, whose edges are the answer, every row would be an easy query.
                     scratch.blind_to = Some(pick);
-                    let effort = self.effort_of(level, K);
-                    self.search(rows, rows.row(own as usize), K, effort, None, &mut scratch, &mut out)?;
+                    let effort = Effort { hops: MOST_HOPS, ..self.effort_of(level, K) };
+                    let query = rows.row(own as usize);
+                    let stats = self.search(rows, query, K, effort, None, &mut scratch, &mut out)?;
                     let limit = truth + truth.abs() * 1e-5 + 1e-6;
                     let found = out.iter().filter(|(_, distance)| *distance <= limit).count().min(K);
-                    hits = (hits.0 + found, hits.1 + found * found);
+                    hits = (hits.0 + found, hits.1 + found * found, hits.2 + usize::from(stats.gave_up));
                 }
                 Ok(hits)
             })?;
-            let (sum, squares) = hits.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+            let add =
+                |all: (usize, usize, usize), one: &(usize, usize, usize)| (all.0 + one.0, all.1 + one.1, all.2 + one.2);
+            let (sum, squares, too_long) = hits.iter().fold((0, 0, 0), add);
+            if too_long * RARELY > wanted && !pairs.is_empty() {
+                break;
+            }
             let (mean, rows) = (sum as f32 / wanted as f32, wanted as f32);
             // A sample errs: what is promised is one standard error below what was measured.
             let error = ((squares as f32 / rows - mean * mean).max(0.0) / rows).sqrt();
@@ -74,7 +89,10 @@ impl GraphIndex {
             for &pick in picks.iter().skip(part * TILE).take(TILE) {
                 scratch.blind_to = Some(pick);
                 let own = rows.row(self.order()[pick as usize] as usize);
-                self.search(rows, own, K, self.effort_of(THOROUGH, K), None, &mut scratch, &mut out)?;
+                let effort = Effort { hops: MOST_HOPS, ..self.effort_of(THOROUGH, K) };
+                if self.search(rows, own, K, effort, None, &mut scratch, &mut out)?.gave_up {
+                    self.search(rows, own, K, self.effort_of(SLACKS[0], K), None, &mut scratch, &mut out)?;
+                }
                 let mut farthest = if out.len() < K { u32::MAX } else { 0 };
                 for &(row, _) in &out {
                     self.quantizer.encode(rows.row(row as usize), &mut values, &mut code);
@@ -149,8 +167,14 @@ impl GraphIndex {
 
     /// The effort that reached `recall` (0 to 1) at calibration, for `k` results.
     pub fn effort_for(&self, recall: f32, k: usize) -> Effort {
+        let doubling = std::env::var("OC").ok().and_then(|v| v.parse().ok()).unwrap_or(DOUBLING)
+            * (self.level_for(USUAL) - 1.0).max(0.0);
+        Effort { doubling, ..self.effort_of(self.level_for(recall), k) }
+    }
+
+    fn level_for(&self, recall: f32) -> f32 {
         let pairs = &self.calibration[..];
-        let level = match pairs.iter().position(|&(_, measured)| measured >= recall) {
+        match pairs.iter().position(|&(_, measured)| measured >= recall) {
             Some(0) => pairs[0].0,
             Some(place) => {
                 let ((low, below), (high, above)) = (pairs[place - 1], pairs[place]);
@@ -158,8 +182,7 @@ impl GraphIndex {
             }
             None if self.kind == Kind::Product => pairs.last().map_or(256.0, |pair| pair.0),
             None => pairs.last().map_or(1.3, |pair| pair.0),
-        };
-        self.effort_of(level, k)
+        }
     }
 
     fn effort_of(&self, level: f32, k: usize) -> Effort {

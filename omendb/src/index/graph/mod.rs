@@ -3,6 +3,7 @@
 mod build;
 mod calibrate;
 mod exact;
+mod filtered;
 mod layout;
 mod leaf;
 mod parallel;
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::schema::{Element, Metric, Schema};
 
 pub use build::{BuildParams, build};
+pub(crate) use filtered::Passing;
 pub use layout::GraphIndex;
 pub(crate) use layout::Keep;
 pub(crate) use points::mix;

@@ -56,8 +56,8 @@ impl GraphIndex {
         let query = rows.row(self.order()[node as usize] as usize);
         scratch.sought = Some(node);
         let met = WANTED.into_iter().find_map(|k| {
-            self.begin(query, k, effort, scratch);
-            let met = self.walk(None, scratch, &mut SearchStats::default());
+            self.begin(&rows, query, k, effort, scratch, &mut Vec::new()).ok()?;
+            let met = self.walk(None, usize::MAX, scratch, &mut SearchStats::default());
             // Among equal rows, only who wants more of them than there are is sure to come by each.
             (met || scratch.nearest_limit() > 0.0).then_some(met)
         });

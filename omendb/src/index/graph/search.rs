@@ -2,6 +2,7 @@
 
 use super::Rows;
 use super::exact::{self, Kind};
+use super::filtered::Passing;
 use super::layout::{GraphIndex, InlineBlock, words};
 use super::prune::NO_NEIGHBOUR;
 use crate::distance::Prepared;
@@ -24,17 +25,21 @@ pub struct Effort {
     pub beam: usize,
     /// Found rows that are compared exactly, beyond the `k` asked for, where their codes leave a doubt.
     pub rerank: usize,
+    /// The walk gives up after this many nodes.
+    pub hops: usize,
+    /// How much less slack will do for twice as many results.
+    pub doubling: f32,
 }
 
 impl Effort {
     /// The effort of a plain beam, as users know it (`ef`).
     pub fn beam(beam: usize) -> Self {
-        Effort { slack: f32::INFINITY, beam, rerank: RERANK }
+        Effort { slack: f32::INFINITY, beam, rerank: RERANK, hops: usize::MAX, doubling: 0.0 }
     }
 
     /// The effort of a distance ratio; 1.0 to 1.2 is usual.
     pub fn slack(slack: f32) -> Self {
-        Effort { slack, beam: 128, rerank: RERANK }
+        Effort { slack, beam: 128, rerank: RERANK, hops: usize::MAX, doubling: 0.0 }
     }
 }
 
@@ -55,6 +60,8 @@ pub struct SearchStats {
     pub compared: usize,
     /// Rows compared exactly.
     pub reranked: usize,
+    /// The walk was not done after as many nodes as [`Effort::hops`] allows: nothing was found.
+    pub gave_up: bool,
 }
 
 impl SearchStats {
@@ -64,6 +71,7 @@ impl SearchStats {
             hops: self.hops + other.hops,
             compared: self.compared + other.compared,
             reranked: self.reranked + other.reranked,
+            gave_up: self.gave_up || other.gave_up,
         }
     }
 }
@@ -73,14 +81,15 @@ impl SearchStats {
 pub struct Scratch {
     visited: Vec<u64>,
     touched: Vec<u32>,
-    /// Candidates, nearest on top: `Reverse(ordered distance << 32 | node)`.
-    frontier: BinaryHeap<Reverse<u64>>,
+    pub(super) frontier: Queue,
+    /// The same for nodes that may not be results, where those wait apart.
+    pub(super) detours: Queue,
     /// A node that the walk must not use, as if it were not in the graph.
     pub(crate) blind_to: Option<u32>,
     /// A node that ends the walk once it is met.
     pub(super) sought: Option<u32>,
     found: Vec<(f32, u32)>,
-    nearest: Nearest,
+    pub(super) nearest: Nearest,
     query: Vec<u8>,
     signed: Vec<u8>,
     placed: Vec<f32>,
@@ -103,11 +112,11 @@ impl std::fmt::Debug for Scratch {
 
 /// The `k` smallest distances found, ascending, and what the next candidate may be at most.
 #[derive(Default)]
-struct Nearest {
+pub(super) struct Nearest {
     distances: Vec<f32>,
     k: usize,
     slack: f32,
-    limit: f32,
+    pub(super) limit: f32,
 }
 
 impl Nearest {
@@ -130,10 +139,44 @@ impl Nearest {
             self.limit = self.distances[self.k - 1] * self.slack;
         }
     }
+
+    /// Goes on with another slack.
+    #[inline]
+    pub(super) fn set_slack(&mut self, slack: f32) {
+        self.slack = slack;
+        if self.distances.len() == self.k {
+            self.limit = self.distances[self.k - 1] * slack;
+        }
+    }
+}
+
+/// Which nodes may be results.
+pub(super) trait Sieve: Copy {
+    /// Whether this one may.
+    fn keeps(self, graph: &GraphIndex, node: u32) -> bool;
+
+    /// Where it waits to be looked at.
+    #[inline]
+    fn queue(self, _node: u32, scratch: &mut Scratch) -> Option<&mut Queue> {
+        Some(&mut scratch.frontier)
+    }
+}
+
+/// Candidates, nearest on top: `Reverse(ordered distance << 32 | node)`.
+pub(super) type Queue = BinaryHeap<Reverse<u64>>;
+
+impl Sieve for Option<&dyn Fn(u32) -> bool> {
+    #[inline]
+    fn keeps(self, graph: &GraphIndex, node: u32) -> bool {
+        // The row's number is looked up where it is needed: the table is read at random.
+        self.is_none_or(|live| live(graph.order()[node as usize]))
+    }
 }
 
 /// Entry points that a walk starts from.
 const STARTS: usize = 4;
+/// Codes that are asked for before the first of them is compared.
+const AMONG: usize = 32;
 /// Most bytes of a node's block that are asked for ahead; the processor follows a longer stretch by itself.
 const PREFETCHED: usize = 2048;
 
@@ -145,7 +188,7 @@ fn ordered(value: f32) -> u32 {
 }
 
 #[inline]
-fn unordered(bits: u32) -> f32 {
+pub(super) fn unordered(bits: u32) -> f32 {
     f32::from_bits(if bits >> 31 == 1 { bits ^ 0x8000_0000 } else { !bits })
 }
 
@@ -160,6 +203,7 @@ impl Scratch {
         }
         self.touched.clear();
         self.frontier.clear();
+        self.detours.clear();
         self.found.clear();
     }
 
@@ -176,7 +220,7 @@ impl Scratch {
 
     /// Marks a node; whether it was new.
     #[inline]
-    fn visit(&mut self, id: u32) -> bool {
+    pub(super) fn visit(&mut self, id: u32) -> bool {
         let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
         let seen = self.visited[word];
         if seen & bit != 0 {
@@ -195,8 +239,10 @@ impl Scratch {
     }
 
     #[inline]
-    fn push(&mut self, distance: f32, id: u32) {
-        self.frontier.push(Reverse(u64::from(ordered(distance)) << 32 | u64::from(id)));
+    fn push(&mut self, distance: f32, id: u32, sieve: impl Sieve) {
+        if let Some(queue) = sieve.queue(id, self) {
+            queue.push(Reverse(u64::from(ordered(distance)) << 32 | u64::from(id)));
+        }
     }
 }
 
@@ -253,31 +299,120 @@ impl GraphIndex {
         scratch: &mut Scratch,
         out: &mut Vec<(u32, f32)>,
     ) -> Result<SearchStats> {
-        self.fits(rows, query)?;
-        out.clear();
         let mut stats = SearchStats::default();
-        let k = k.min(self.count);
-        if k == 0 {
-            return Ok(stats);
+        let k = self.begin(rows, query, k, effort, scratch, out)?;
+        if k > 0 {
+            self.walk(live, effort.hops, scratch, &mut stats);
+            self.rerank(rows, prepared, (k, effort.rerank), scratch, out, &mut stats);
         }
-        self.begin(query, k, effort, scratch);
-        self.walk(live, scratch, &mut stats);
-        self.rerank(rows, prepared, (k, effort.rerank), scratch, out, &mut stats);
         Ok(stats)
     }
 
-    /// Makes everything ready for a walk.
-    pub(super) fn begin(&self, query: &[u8], k: usize, effort: Effort, scratch: &mut Scratch) {
-        self.prepare(query, scratch);
-        scratch.reset(self.count);
-        if let Some(node) = scratch.blind_to.filter(|&node| (node as usize) < self.count) {
-            scratch.visit(node);
+    /// As [`search_prepared`](Self::search_prepared) among the nodes that pass a filter.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn search_passing(
+        &self,
+        rows: &Rows<'_>,
+        query: &[u8],
+        prepared: &Prepared,
+        k: usize,
+        effort: Effort,
+        passing: &Passing,
+        scratch: &mut Scratch,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<SearchStats> {
+        let mut stats = SearchStats::default();
+        let k = self.begin(rows, query, k, effort, scratch, out)?;
+        if k > 0 {
+            self.walk_passing(passing, effort, scratch, &mut stats);
+            self.rerank(rows, prepared, (k, effort.rerank), scratch, out, &mut stats);
         }
-        let judged = k.max(LEAST_JUDGED).min(self.count);
-        if effort.slack.is_finite() && self.kind == Kind::Euclidean {
-            scratch.nearest.reset(judged, effort.slack);
+        Ok(stats)
+    }
+
+    /// Makes ready for a walk; returns how many rows there can be to find.
+    pub(super) fn begin(
+        &self,
+        rows: &Rows<'_>,
+        query: &[u8],
+        k: usize,
+        effort: Effort,
+        scratch: &mut Scratch,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<usize> {
+        self.fits(rows, query)?;
+        out.clear();
+        let k = k.min(self.count);
+        if k > 0 {
+            self.prepare(query, scratch);
+            scratch.reset(self.count);
+            if let Some(node) = scratch.blind_to.filter(|&node| (node as usize) < self.count) {
+                scratch.visit(node);
+            }
+            let judged = k.max(LEAST_JUDGED).min(self.count);
+            if effort.slack.is_finite() && self.kind == Kind::Euclidean {
+                scratch.nearest.reset(judged, effort.slack);
+            } else {
+                scratch.nearest.reset(effort.beam.max(judged).min(self.count), 1.0);
+            }
+        }
+        Ok(k)
+    }
+
+    /// As [`search_prepared`](Self::search_prepared) among these nodes alone, each of which is compared.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn search_among(
+        &self,
+        rows: &Rows<'_>,
+        query: &[u8],
+        prepared: &Prepared,
+        k: usize,
+        nodes: impl Iterator<Item = u32>,
+        scratch: &mut Scratch,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<SearchStats> {
+        self.fits(rows, query)?;
+        let mut stats = SearchStats::default();
+        self.prepare(query, scratch);
+        scratch.found.clear();
+        let mut nodes = nodes.filter(|&node| (node as usize) < self.count);
+        let mut fresh = std::mem::take(&mut scratch.fresh);
+        let mut distances = std::mem::take(&mut scratch.distances);
+        let more = RERANK + k;
+        let room = 2 * (k + more) + 1024;
+        let mut bound = f32::INFINITY;
+        loop {
+            fresh.clear();
+            fresh.extend(nodes.by_ref().take(AMONG).inspect(|&node| codes::prefetch(self.code(node), PREFETCHED)));
+            if fresh.is_empty() {
+                break;
+            }
+            stats.compared += fresh.len();
+            self.distances(&fresh, scratch, &mut distances);
+            let near = distances.iter().copied().zip(fresh.iter().copied()).filter(|&(distance, _)| distance <= bound);
+            scratch.found.extend(near);
+            if scratch.found.len() >= room {
+                let (_, &mut (last, _), _) = scratch.found.select_nth_unstable_by(k + more, |a, b| a.0.total_cmp(&b.0));
+                bound = last;
+                scratch.found.truncate(k + more + 1);
+            }
+        }
+        (scratch.fresh, scratch.distances) = (fresh, distances);
+        self.rerank(rows, prepared, (k, more), scratch, out, &mut stats);
+        Ok(stats)
+    }
+
+    /// The distances of the query from the codes of these nodes.
+    fn distances(&self, nodes: &[u32], scratch: &mut Scratch, out: &mut Vec<f32>) {
+        out.clear();
+        if self.inline.is_some() {
+            out.extend(nodes.iter().map(|&node| codes::squared_l2(&scratch.query, self.code(node)) as f32));
+        } else if self.kind == Kind::Product {
+            codes::product_many(&scratch.query, self.codes(), nodes, &mut scratch.products);
+            out.extend(scratch.products.iter().map(|&product| -(product as f32)));
         } else {
-            scratch.nearest.reset(effort.beam.max(judged).min(self.count), 1.0);
+            codes::squared_l2_many(&scratch.query, self.codes(), nodes, &mut scratch.squares);
+            out.extend(scratch.squares.iter().map(|&square| square as f32));
         }
     }
 
@@ -299,6 +434,7 @@ impl GraphIndex {
     pub(super) fn walk(
         &self,
         live: Option<&dyn Fn(u32) -> bool>,
+        most: usize,
         scratch: &mut Scratch,
         stats: &mut SearchStats,
     ) -> bool {
@@ -322,12 +458,22 @@ impl GraphIndex {
             if scratch.sought == Some(id) {
                 return true;
             }
-            match self.inline {
-                Some(inline) => self.expand_inline(id, inline, live, scratch, stats),
-                None => self.compare(words(self.node(id)), live, scratch, stats),
+            self.expand(id, live, scratch, stats);
+            if stats.hops >= most {
+                stats.gave_up = true;
+                return false;
             }
-            stats.hops += 1;
         }
+    }
+
+    /// Looks at the neighbours of a node.
+    #[inline]
+    pub(super) fn expand(&self, id: u32, sieve: impl Sieve, scratch: &mut Scratch, stats: &mut SearchStats) {
+        match self.inline {
+            Some(inline) => self.expand_inline(id, inline, sieve, scratch, stats),
+            None => self.compare(words(self.node(id)), sieve, scratch, stats),
+        }
+        stats.hops += 1;
     }
 
     /// Takes the nearest candidate, if it is near enough, and asks for its block.
@@ -339,7 +485,7 @@ impl GraphIndex {
                 return None;
             }
             scratch.frontier.pop();
-            if self.inline.is_none() || scratch.visit(id) {
+            if self.is_new(id, scratch) {
                 self.prefetch(id);
                 return Some(id);
             }
@@ -347,26 +493,28 @@ impl GraphIndex {
         None
     }
 
+    /// Whether a candidate was not looked at before. Without inline codes a node becomes a candidate once.
+    #[inline]
+    pub(super) fn is_new(&self, id: u32, scratch: &mut Scratch) -> bool {
+        self.inline.is_none() || scratch.visit(id)
+    }
+
     /// Takes a row whose code was compared into account, if it is wanted.
     #[inline]
-    fn found(&self, distance: f32, id: u32, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch) {
-        if distance > scratch.nearest.limit {
-            return;
-        }
-        // The row's number is looked up where it is needed: the table is read at random.
-        if live.is_none_or(|live| live(self.order()[id as usize])) {
+    fn found(&self, distance: f32, id: u32, sieve: impl Sieve, scratch: &mut Scratch) {
+        if distance <= scratch.nearest.limit && sieve.keeps(self, id) {
             scratch.found.push((distance, id));
             scratch.nearest.add(distance);
         }
     }
 
     #[inline]
-    fn prefetch(&self, id: u32) {
+    pub(super) fn prefetch(&self, id: u32) {
         codes::prefetch(self.node(id), PREFETCHED);
     }
 
     /// Begins with the nearest entry points.
-    fn start(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
+    pub(super) fn start(&self, sieve: impl Sieve, scratch: &mut Scratch, stats: &mut SearchStats) {
         let entries = self.entries();
         stats.compared += entries.len();
         let mut starts = [(f32::INFINITY, 0u32); STARTS];
@@ -392,18 +540,30 @@ impl GraphIndex {
         }
         for (distance, id) in starts.into_iter().filter(|start| start.0 < f32::INFINITY) {
             if self.inline.is_some() {
-                scratch.push(distance, id);
+                scratch.push(distance, id, sieve);
             } else if scratch.visit(id) {
-                self.found(distance, id, live, scratch);
-                scratch.push(distance, id);
+                self.found(distance, id, sieve, scratch);
+                scratch.push(distance, id, sieve);
             }
+        }
+    }
+
+    /// Adds these nodes to those that the walk begins with.
+    pub(super) fn start_at(&self, nodes: &[u32], sieve: impl Sieve, scratch: &mut Scratch, stats: &mut SearchStats) {
+        if self.inline.is_none() {
+            return self.compare(nodes, sieve, scratch, stats);
+        }
+        nodes.iter().for_each(|&node| codes::prefetch(self.code(node), self.width));
+        stats.compared += nodes.len();
+        for &node in nodes {
+            scratch.push(codes::squared_l2(&scratch.query, self.code(node)) as f32, node, sieve);
         }
     }
 
     /// Adds all entry points.
     fn start_everywhere(&self, live: Option<&dyn Fn(u32) -> bool>, scratch: &mut Scratch, stats: &mut SearchStats) {
         if self.inline.is_some() {
-            self.entries().iter().for_each(|&entry| scratch.push(f32::MAX, entry));
+            self.entries().iter().for_each(|&entry| scratch.push(f32::MAX, entry, live));
         } else {
             self.compare(self.entries(), live, scratch, stats);
         }
@@ -414,13 +574,13 @@ impl GraphIndex {
         &self,
         id: u32,
         inline: InlineBlock,
-        live: Option<&dyn Fn(u32) -> bool>,
+        sieve: impl Sieve,
         scratch: &mut Scratch,
         stats: &mut SearchStats,
     ) {
         let node = self.node(id);
         let base = codes::squared_l2(&scratch.query, &node[..self.width]) as f32;
-        self.found(base, id, live, scratch);
+        self.found(base, id, sieve, scratch);
         let mut estimates = [0f32; BLOCK];
         for part in 0..self.degree / BLOCK {
             stats.compared += BLOCK;
@@ -432,20 +592,14 @@ impl GraphIndex {
                 below &= below - 1;
                 let other = inline.neighbour(node, part * BLOCK + index);
                 if other != NO_NEIGHBOUR && !scratch.seen(other) {
-                    scratch.push(estimates[index], other);
+                    scratch.push(estimates[index], other, sieve);
                 }
             }
         }
     }
 
     /// Compares the query with the codes of those of `list` that are new.
-    fn compare(
-        &self,
-        list: &[u32],
-        live: Option<&dyn Fn(u32) -> bool>,
-        scratch: &mut Scratch,
-        stats: &mut SearchStats,
-    ) {
+    fn compare(&self, list: &[u32], sieve: impl Sieve, scratch: &mut Scratch, stats: &mut SearchStats) {
         let mut fresh = std::mem::take(&mut scratch.fresh);
         fresh.clear();
         for &other in list.iter().take_while(|&&other| other != NO_NEIGHBOUR) {
@@ -456,19 +610,11 @@ impl GraphIndex {
         }
         stats.compared += fresh.len();
         let mut distances = std::mem::take(&mut scratch.distances);
-        if self.kind == Kind::Product {
-            codes::product_many(&scratch.query, self.codes(), &fresh, &mut scratch.products);
-            distances.clear();
-            distances.extend(scratch.products.iter().map(|&product| -(product as f32)));
-        } else {
-            codes::squared_l2_many(&scratch.query, self.codes(), &fresh, &mut scratch.squares);
-            distances.clear();
-            distances.extend(scratch.squares.iter().map(|&square| square as f32));
-        }
+        self.distances(&fresh, scratch, &mut distances);
         for (&distance, &other) in distances.iter().zip(&fresh) {
             if distance <= scratch.nearest.limit {
-                self.found(distance, other, live, scratch);
-                scratch.push(distance, other);
+                self.found(distance, other, sieve, scratch);
+                scratch.push(distance, other, sieve);
             }
         }
         (scratch.fresh, scratch.distances) = (fresh, distances);
@@ -484,6 +630,9 @@ impl GraphIndex {
         out: &mut Vec<(u32, f32)>,
         stats: &mut SearchStats,
     ) {
+        if stats.gave_up {
+            return;
+        }
         let found = &mut scratch.found;
         let wanted = (k + more).min(found.len());
         if wanted < found.len() {
