@@ -8,6 +8,7 @@
 
 mod common;
 
+use common::fields::with_fields;
 use common::flips::{Golden, Tally, Verdict, golden, kind};
 use common::generate;
 use common::model::{Row, State, Step};
@@ -21,8 +22,10 @@ use std::time::Instant;
 /// A workload that leaves every kind of file behind: several segments, tombstones on them, and a log with records.
 fn steps() -> Vec<Step> {
     let mut rng = Rng::new(77);
-    let schemas =
-        [("docs", Schema::new(4, Metric::L2)), ("bits", Schema::new(12, Metric::Hamming).with_element(Element::Bits))];
+    let schemas = [
+        ("docs", with_fields(Schema::new(4, Metric::L2))),
+        ("bits", Schema::new(12, Metric::Hamming).with_element(Element::Bits)),
+    ];
     let mut steps = Vec::new();
     for (name, schema) in &schemas {
         let mut put = |ids: std::ops::Range<u64>| {
@@ -104,7 +107,7 @@ fn no_flipped_bit_gives_a_wrong_answer() {
     let flips = tallies[0].total() + tallies[1].total();
     let line = format!("bit flips: {flips} judged, {:.0} s", started.elapsed().as_secs_f64());
     conclude(&line, &violations);
-    for wanted in ["manifest", "log", "data", "tombstones", "index", "text"] {
+    for wanted in ["manifest", "log", "data", "tombstones", "index", "text", "sparse"] {
         assert!(tallies[0].0.contains_key(wanted), "the golden database has no {wanted} file");
     }
 }
@@ -194,7 +197,7 @@ fn stale_files_are_noticed() {
                 // The same log before its last sync or seal may hold every commit already.
                 Ok(verdict @ Verdict::Harmless) if kind(&path) == "log" => counts.add("log", &verdict),
                 // An index is made again from the records.
-                Ok(verdict @ Verdict::Reported) if ["index", "text"].contains(&kind(&path)) => {
+                Ok(verdict @ Verdict::Reported) if ["index", "text", "sparse"].contains(&kind(&path)) => {
                     counts.add(kind(&path), &verdict);
                 }
                 Ok(verdict) => violations.push(format!("{path} with the bytes of an older {old}: {verdict:?}")),

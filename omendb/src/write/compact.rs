@@ -27,7 +27,7 @@ impl Engine {
             let indexed_only = self.has_indexer() && version.segments.len() < BUSY_SEGMENTS;
             let stride = collection.schema.stride() as u64;
             // What has graphs is to get one again.
-            let fits = |rows| !indexed_only || self.graph_fits(rows, &collection);
+            let fits = |rows| !indexed_only || self.graph_fits(rows, &collection.schema);
             if let Some(inputs) = pick(&version, stride, self.segment_limit(stride), indexed_only, &fits) {
                 self.compact_segments(&collection, &version, &inputs)?;
                 return Ok(true);
@@ -120,7 +120,7 @@ fn pick(
     let mut by_size: Vec<(u64, u32)> = version
         .segments
         .iter()
-        .filter(|v| !indexed_only || v.segment.graph().is_some())
+        .filter(|v| !indexed_only || v.segment.graph(None).is_some())
         .map(|v| ((u64::from(v.segment.rows()) - v.dead.len()) * stride.max(16), v.segment.id_number()))
         .collect();
     by_size.sort_unstable();

@@ -44,13 +44,15 @@ fn graph_bytes_a_row(schema: &Schema) -> u64 {
     let inline = width <= params(schema, Stage::First).inline_max_dim as u64;
     width + if inline { 32 * width / 8 } else { 0 } + 192
 }
+/// The records' own vectors, or those of a field; and their schema.
+type Column<'a> = (Option<usize>, &'a Schema);
 
 /// Segments within this factor of each other are alike in size.
 const ALIKE: u64 = 8;
 
 /// The most segments with graphs that are alike in size, smaller ones first.
 fn alike(version: &Version) -> Vec<u32> {
-    let with_graph = version.segments.iter().filter(|v| v.segment.graph().is_some());
+    let with_graph = version.segments.iter().filter(|v| v.segment.graph(None).is_some());
     let mut by_rows: Vec<(u64, u32)> =
         with_graph.map(|v| (u64::from(v.segment.rows()) - v.dead.len(), v.segment.id_number())).collect();
     by_rows.sort_unstable();
@@ -75,14 +77,11 @@ impl Engine {
                 return Ok(true);
             }
             let version = collection.version.load_full();
-            for view in &version.segments {
-                if self.wants_graph(&view.segment, &collection, Stage::First) {
-                    self.index_segment(&collection, &view.segment, Stage::First)?;
-                    return Ok(true);
-                }
+            if self.index_one(&collection, &version, Stage::First)? {
+                return Ok(true);
             }
         }
-        if self.index_text_once()? {
+        if self.index_text_once()? || self.index_sparse_once()? {
             return Ok(true);
         }
         if !settle {
@@ -93,9 +92,19 @@ impl Engine {
                 return Ok(true);
             }
             let version = collection.version.load_full();
-            for view in &version.segments {
-                if self.wants_graph(&view.segment, &collection, Stage::Settled) {
-                    self.index_segment(&collection, &view.segment, Stage::Settled)?;
+            if self.index_one(&collection, &version, Stage::Settled)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Builds or loads one graph of a collection, if one is wanted; whether there was one.
+    fn index_one(&self, collection: &CollectionState, version: &Version, stage: Stage) -> Result<bool> {
+        for view in &version.segments {
+            for column in collection.vectors() {
+                if self.wants_graph(&view.segment, column, stage) {
+                    self.index_segment(&view.segment, column, stage)?;
                     return Ok(true);
                 }
             }
@@ -103,47 +112,47 @@ impl Engine {
         Ok(false)
     }
 
-    fn wants_graph(&self, segment: &Segment, collection: &CollectionState, stage: Stage) -> bool {
-        let has = segment.graph();
-        segment.rows() >= self.options.least_indexed_rows(stage)
-            && collection.schema.codes() != Quantization::None
-            && !segment.unindexable()
+    fn wants_graph(&self, segment: &Segment, (field, schema): Column<'_>, stage: Stage) -> bool {
+        let has = segment.graph(field);
+        let rows = segment.vector_count(field, schema.stride());
+        rows >= self.options.least_indexed_rows(stage)
+            && schema.codes() != Quantization::None
+            && !segment.unindexable(field)
             && has.as_ref().is_none_or(|g| g.stage < stage)
-            && (has.is_some() || self.graph_fits(u64::from(segment.rows()), collection))
+            && (has.is_some() || self.graph_fits(u64::from(rows), schema))
     }
 
     /// Whether another graph fits the memory budget; building one takes about as much again.
-    pub(crate) fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
+    pub(crate) fn graph_fits(&self, rows: u64, schema: &Schema) -> bool {
         let used = self.graph_memory() + self.memtable_bytes() + self.id_memory();
-        used + 2 * rows * graph_bytes_a_row(&collection.schema) <= self.memory_budget / 4 * 3
+        used + 2 * rows * graph_bytes_a_row(schema) <= self.memory_budget / 4 * 3
     }
 
     /// The first of these segments over which one graph fits.
-    fn fitting(&self, version: &Version, ids: Vec<u32>, collection: &CollectionState) -> Vec<u32> {
+    fn fitting(&self, version: &Version, ids: Vec<u32>, schema: &Schema) -> Vec<u32> {
         let mut rows = 0;
         ids.into_iter()
             .take_while(|id| {
                 rows += version.segment(*id).map_or(0, |v| u64::from(v.segment.rows()));
-                self.graph_fits(rows, collection)
+                self.graph_fits(rows, schema)
             })
             .collect()
     }
 
     /// What of a graph on disk is kept in memory beside `used` bytes of other graphs: under the compact profile at most
     /// the codes, and of any no more than fits.
-    fn keep(&self, used: u64, segment: &Segment, schema: &Schema) -> Keep {
-        let rows = u64::from(segment.rows());
+    fn keep(&self, used: u64, vectors: u32, schema: &Schema) -> Keep {
         let (keep, bytes, room) = match schema.profile {
             Profile::Default => (Keep::All, graph_bytes_a_row(schema), self.memory_budget / 4 * 3),
             // The rest is for building the next ones.
             Profile::Compact => (Keep::Codes, code_bytes(schema) + 4, self.memory_budget / 4),
         };
-        if used + rows * bytes <= room { keep } else { Keep::Nothing }
+        if used + u64::from(vectors) * bytes <= room { keep } else { Keep::Nothing }
     }
 
     pub(crate) fn graph_memory(&self) -> u64 {
         let of = |c: &Arc<CollectionState>| -> u64 {
-            c.version.load().segments.iter().filter_map(|v| v.segment.graph()).map(|g| g.bytes).sum()
+            c.version.load().segments.iter().flat_map(|v| v.segment.graphs()).map(|g| g.bytes).sum()
         };
         self.collections.load().values().map(of).sum()
     }
@@ -151,7 +160,8 @@ impl Engine {
     /// Several segments without graphs become one first: one graph over them is built and searched faster.
     fn merge_unindexed(&self, collection: &Arc<CollectionState>) -> Result<bool> {
         let unindexed = |version: &Version| -> Vec<u32> {
-            let without = version.segments.iter().filter(|v| v.segment.graph().is_none() && !v.segment.unindexable());
+            let wants = |v: &&SegmentView| v.segment.graph(None).is_none() && !v.segment.unindexable(None);
+            let without = version.segments.iter().filter(wants);
             without.map(|v| v.segment.id_number()).collect()
         };
         if collection.schema.codes() == Quantization::None || unindexed(&collection.version.load()).len() < 2 {
@@ -161,14 +171,14 @@ impl Engine {
         for id in unindexed(&version) {
             // What is on disk already need not be made.
             if let Some(view) = version.segment(id) {
-                self.load_graph(&view.segment, collection);
+                self.load_graph(&view.segment, (None, &collection.schema));
             }
         }
         let _alone = self.compaction.lock();
         let version = Version::clone(&collection.version.load());
         let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
         // Without a graph in the end, merging is worth it only for segments of like size.
-        let group = self.fitting(&version, group, collection);
+        let group = self.fitting(&version, group, &collection.schema);
         if group.len() < 2 {
             return Ok(false);
         }
@@ -181,7 +191,7 @@ impl Engine {
     fn merge_alike(&self, collection: &Arc<CollectionState>) -> Result<bool> {
         let version = collection.version.load_full();
         let inputs = self.within_segment_limit(&version, alike(&version), collection.schema.stride() as u64);
-        let inputs = self.fitting(&version, inputs, collection);
+        let inputs = self.fitting(&version, inputs, &collection.schema);
         if inputs.len() < 2 {
             return Ok(false);
         }
@@ -202,8 +212,13 @@ impl Engine {
         let segment = output.as_ref().map(|output| Arc::clone(&output.segment));
         let edits = [Edit { collection: Arc::clone(collection), inputs: inputs.clone(), output }];
         if let Some(segment) = segment {
-            self.index_segment(collection, &segment, Stage::Settled).inspect_err(|_| self.discard(&edits))?;
-            if segment.graph().is_none() {
+            for column in collection.vectors() {
+                let wanted = column.0.is_none() || self.wants_graph(&segment, column, Stage::First);
+                if wanted {
+                    self.index_segment(&segment, column, Stage::Settled).inspect_err(|_| self.discard(&edits))?;
+                }
+            }
+            if segment.graph(None).is_none() {
                 self.discard(&edits);
                 return Ok(false);
             }
@@ -229,22 +244,25 @@ impl Engine {
                 if self.cancel.load(Ordering::Acquire) {
                     return;
                 }
-                self.load_graph(&view.segment, &collection);
+                for column in collection.vectors() {
+                    self.load_graph(&view.segment, column);
+                }
             }
         }
     }
 
-    /// Takes the segment's index file into use, if there is a whole one.
-    fn load_graph(&self, segment: &Segment, collection: &CollectionState) {
-        if segment.graph().is_some() {
+    /// Takes an index file of the segment into use, if there is a whole one.
+    fn load_graph(&self, segment: &Segment, (field, schema): Column<'_>) {
+        if segment.graph(field).is_some() {
             return;
         }
-        let keep = self.keep(self.graph_memory(), segment, &collection.schema);
-        match file::read(&*self.storage, &self.owner(segment), keep) {
-            Ok(Some((graph, stage))) => match segment.all_vectors() {
-                Ok(_) => segment.set_graph(Graph::new(graph, stage, true)),
+        let count = segment.vector_count(field, schema.stride());
+        let keep = self.keep(self.graph_memory(), count, schema);
+        match file::read(&*self.storage, &Owner { field, ..self.owner(segment) }, count, keep) {
+            Ok(Some((graph, stage))) => match segment.all_vectors(field) {
+                Ok(_) => segment.set_graph(field, Graph::new(graph, stage, true)),
                 Err(e) => {
-                    segment.give_up_indexing();
+                    segment.give_up_indexing(field);
                     self.note_damage(&e);
                 }
             },
@@ -257,46 +275,48 @@ impl Engine {
     }
 
     pub(crate) fn owner<'a>(&self, segment: &'a Segment) -> Owner<'a> {
-        Owner { uuid: self.uuid, segment: segment.id_number(), rows: segment.rows(), footer: &segment.entry.footer }
+        segment.entry.owner(self.uuid)
     }
 
-    fn index_segment(&self, collection: &Arc<CollectionState>, segment: &Arc<Segment>, stage: Stage) -> Result<()> {
+    fn index_segment(&self, segment: &Segment, column: Column<'_>, stage: Stage) -> Result<()> {
+        let (field, schema) = column;
         if stage == Stage::First {
-            self.load_graph(segment, collection);
-            if segment.graph().is_some() || segment.unindexable() {
+            self.load_graph(segment, column);
+            if segment.graph(field).is_some() || segment.unindexable(field) {
                 return Ok(());
             }
         }
         let start = std::time::Instant::now();
-        let vectors = match segment.all_vectors() {
+        let vectors = match segment.all_vectors(field) {
             Ok(vectors) => vectors,
             Err(e) => {
                 // Damaged primary data: searches report it, no graph hides it.
-                segment.give_up_indexing();
+                segment.give_up_indexing(field);
                 self.note_damage(&e);
                 return Ok(());
             }
         };
         let threads = self.indexing_threads();
-        let params = params(&collection.schema, stage);
-        let rows = Rows::new(vectors, segment.rows() as usize, &collection.schema)?;
+        let params = params(schema, stage);
+        let count = segment.vector_count(field, schema.stride());
+        let rows = Rows::new(vectors, count as usize, schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
         // The last graph of the segment: larger ones get a careful one before long.
-        let reach_all = params.reach_all || segment.rows() < self.options.least_indexed_rows(Stage::Settled);
+        let reach_all = params.reach_all || count < self.options.least_indexed_rows(Stage::Settled);
         let graph = match build(rows, &BuildParams { threads, reach_all, ..params }, &progress, &self.cancel) {
             Err(e @ Error::Cancelled(_)) => return Err(e),
             Err(e) => {
                 tracing::warn!(error = %e, segment = segment.id_number(), "no graph could be built; exact scan stays");
-                segment.give_up_indexing();
+                segment.give_up_indexing(field);
                 return Ok(());
             }
             Ok(graph) => graph,
         };
         // It serves from here on; its file, which only the next handle needs, is written when nothing waits.
-        segment.set_graph(Graph::new(graph, stage, false));
+        segment.set_graph(field, Graph::new(graph, stage, false));
         self.metrics.index.record(start.elapsed());
         let micros = start.elapsed().as_micros() as u64;
-        tracing::info!(segment = segment.id_number(), rows = segment.rows(), ?stage, micros, "indexed");
+        tracing::info!(segment = segment.id_number(), rows = count, ?field, ?stage, micros, "indexed");
         Ok(())
     }
 
@@ -311,7 +331,8 @@ impl Engine {
     /// Writes the files of the graphs and text indexes that have none yet.
     pub(crate) fn write_indexes(&self) -> Result<()> {
         self.write_graphs()?;
-        self.write_texts()
+        self.write_texts()?;
+        self.write_sparse()
     }
 
     fn write_graphs(&self) -> Result<()> {
@@ -321,29 +342,40 @@ impl Engine {
     fn write_graphs_of(&self, collection: &CollectionState) -> Result<()> {
         let version = collection.version.load_full();
         for view in &version.segments {
-            if let Some(graph) = view.segment.graph().filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
-                self.write_graph(collection, &view.segment, &graph)?;
+            for column in collection.vectors() {
+                let graph = view.segment.graph(column.0);
+                if let Some(graph) = graph.filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
+                    self.write_graph(collection, &view.segment, column, &graph)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn write_graph(&self, collection: &CollectionState, segment: &Segment, graph: &Graph) -> Result<()> {
+    fn write_graph(
+        &self,
+        collection: &CollectionState,
+        segment: &Segment,
+        (field, schema): Column<'_>,
+        graph: &Graph,
+    ) -> Result<()> {
         let gone = || collection.has_lost(segment.id_number());
         if gone() {
             return Ok(());
         }
-        let written = file::write(&*self.storage, &self.owner(segment), graph.stage, &graph.index);
+        let owner = Owner { field, ..self.owner(segment) };
+        let written = file::write(&*self.storage, &owner, graph.stage, &graph.index);
         // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
         let _turn = self.maintenance.lock();
         if gone() || written.is_err() {
-            let _ = self.storage.remove(&GRAPH.path(segment.id_number()));
-        } else if collection.schema.profile == Profile::Compact {
+            let _ = self.storage.remove(&GRAPH.path(segment.id_number(), field));
+        } else if schema.profile == Profile::Compact {
             // What is in the file need not be in memory, too.
             let others = self.graph_memory().saturating_sub(graph.bytes);
-            let keep = self.keep(others, segment, &collection.schema);
-            if let Ok(Some((mapped, stage))) = file::read(&*self.storage, &self.owner(segment), keep) {
-                segment.set_graph(Graph::new(mapped, stage, true));
+            let count = segment.vector_count(field, schema.stride());
+            let keep = self.keep(others, count, schema);
+            if let Ok(Some((mapped, stage))) = file::read(&*self.storage, &owner, count, keep) {
+                segment.set_graph(field, Graph::new(mapped, stage, true));
             }
         }
         // The graph serves this handle in any case; the next one makes it again.

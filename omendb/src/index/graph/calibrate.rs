@@ -28,7 +28,7 @@ const MOST_HOPS: usize = 8_192;
 const RARELY: usize = 50;
 
 /// How much less slack twice as many results take, in proportion to what ten take for a recall of `USUAL`.
-const DOUBLING: f32 = 0.4;
+const DOUBLING: f32 = 0.05;
 const USUAL: f32 = 0.95;
 
 impl GraphIndex {
@@ -167,8 +167,7 @@ impl GraphIndex {
 
     /// The effort that reached `recall` (0 to 1) at calibration, for `k` results.
     pub fn effort_for(&self, recall: f32, k: usize) -> Effort {
-        let doubling = std::env::var("OC").ok().and_then(|v| v.parse().ok()).unwrap_or(DOUBLING)
-            * (self.level_for(USUAL) - 1.0).max(0.0);
+        let doubling = DOUBLING * (self.level_for(USUAL) - 1.0).max(0.0);
         Effort { doubling, ..self.effort_of(self.level_for(recall), k) }
     }
 
