@@ -39,6 +39,9 @@ pub struct BuildParams {
     pub coding: Coding,
     /// Calibrate search effort against exact answers.
     pub calibrate: bool,
+    /// Look for each row by itself once the graph is there, and give those that are not found another edge: half as
+    /// long as a first build again.
+    pub reach_all: bool,
 }
 
 impl BuildParams {
@@ -54,12 +57,13 @@ impl BuildParams {
             inline_max_dim: 1024,
             coding: Coding::Plain,
             calibrate: true,
+            reach_all: false,
         }
     }
 
-    /// A careful build, two to three times as long: for a settled segment.
+    /// A careful build, three times as long: for a settled segment.
     pub fn settled() -> Self {
-        BuildParams { fanout: [8, 3], leaf_k: 2, ..Self::first() }
+        BuildParams { fanout: [8, 3], leaf_k: 2, reach_all: true, ..Self::first() }
     }
 
     fn validate(&self) -> Result<()> {
@@ -145,6 +149,13 @@ pub fn build(
     let mut index = assembly.finish()?;
     if params.calibrate {
         index.calibrate(rows, params.threads.max(1), cancel)?;
+    }
+    progress(0.95);
+    if params.reach_all {
+        let strays = index.reach_all(rows, &task)?;
+        if strays > 0 {
+            tracing::warn!(strays, rows = rows.count, "searches for some rows do not find them");
+        }
     }
     progress(1.0);
     Ok(index)

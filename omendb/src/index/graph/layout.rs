@@ -33,6 +33,7 @@ use crate::quantize::product::ProductCoder;
 use crate::quantize::projection::Projection;
 use crate::quantize::rotation::Rotation;
 use crate::quantize::scalar::Turn;
+use crate::storage::Bytes;
 use memmap2::MmapMut;
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const MAGIC: [u8; 8] = *b"OMGRAPH2";
 const HEADER_BYTES: usize = 256;
+const SECTION_ALIGNMENT: usize = 64;
 /// Room for calibration pairs.
 pub(super) const MAX_CALIBRATION: usize = 16;
 
@@ -158,7 +160,7 @@ impl Sections {
         let mut section = |items: usize, size: usize| {
             let start = end;
             let stop = start.checked_add(items.checked_mul(size)?)?;
-            end = stop.checked_next_multiple_of(64)?;
+            end = stop.checked_next_multiple_of(SECTION_ALIGNMENT)?;
             Some(start..stop)
         };
         Some(Sections {
@@ -176,9 +178,51 @@ impl Sections {
     }
 }
 
+/// What of a graph on disk is copied into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it.
+    All,
+    /// All but the nodes, where these do not hold the codes: nodes are read from the file.
+    Codes,
+    /// Nothing: everything is read from the file.
+    Nothing,
+}
+
+/// Where a graph's bytes are.
+enum Memory {
+    Own(MmapMut),
+    /// A part of a mapped file.
+    File(Bytes, Range<usize>),
+}
+
+impl std::ops::Deref for Memory {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Memory::Own(bytes) => bytes,
+            Memory::File(bytes, range) => &bytes[range.clone()],
+        }
+    }
+}
+
+impl std::ops::DerefMut for Memory {
+    /// Files are never written to: there is nothing to change in one.
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Memory::Own(bytes) => bytes,
+            Memory::File(..) => &mut [],
+        }
+    }
+}
+
 /// The graph of one segment, ready to be searched. See the module for its bytes.
 pub struct GraphIndex {
-    bytes: MmapMut,
+    bytes: Memory,
+    /// What follows the nodes, where it is in memory although the nodes are not.
+    tail: Option<MmapMut>,
     pub(super) sections: Sections,
     pub(super) count: usize,
     pub(super) degree: usize,
@@ -306,7 +350,7 @@ impl Assembly {
 
     pub fn finish(self) -> Result<GraphIndex> {
         // Made by this process just now: its numbers need no check.
-        GraphIndex::open(self.bytes, false)
+        GraphIndex::open(Memory::Own(self.bytes), false)
     }
 }
 
@@ -316,7 +360,43 @@ impl GraphIndex {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut copy = allocate(bytes.len())?;
         copy[..bytes.len()].copy_from_slice(bytes);
-        Self::open(copy, true)
+        Self::open(Memory::Own(copy), true)
+    }
+
+    /// As [`parse`](Self::parse), for the part `range` of a mapped file, of which no more than `keep` says is copied.
+    /// What the file is checked for is checked now; that it does not change afterwards is the caller's promise.
+    pub(crate) fn map(file: &Bytes, range: Range<usize>, keep: Keep) -> Result<Self> {
+        let bytes = &file[range.clone()];
+        // A file that was read into memory may begin anywhere: its numbers could not be read in place.
+        if keep == Keep::All || bytes.as_ptr().align_offset(SECTION_ALIGNMENT) != 0 {
+            return Self::parse(bytes);
+        }
+        let mut index = Self::open(Memory::File(file.clone(), range), true)?;
+        if keep == Keep::Codes && index.inline.is_none() {
+            let tail = index.sections.codes.start..index.sections.calibration.end;
+            let mut copy = allocate(tail.len())?;
+            copy[..tail.len()].copy_from_slice(&index.bytes[tail]);
+            index.tail = Some(copy);
+        }
+        Ok(index)
+    }
+
+    /// Bytes of anonymous memory that the graph takes.
+    pub(crate) fn memory(&self) -> u64 {
+        let own = match &self.bytes {
+            Memory::Own(bytes) => bytes.len(),
+            Memory::File(..) => 0,
+        };
+        (own + self.tail.as_ref().map_or(0, |tail| tail.len())) as u64
+    }
+
+    /// A section that follows the nodes.
+    #[inline]
+    fn behind(&self, range: &Range<usize>) -> &[u8] {
+        match &self.tail {
+            Some(tail) => &tail[range.start - self.sections.codes.start..range.end - self.sections.codes.start],
+            None => &self.bytes[range.clone()],
+        }
     }
 
     /// The graph's bytes.
@@ -334,7 +414,7 @@ impl GraphIndex {
         self.count == 0
     }
 
-    fn open(bytes: MmapMut, check: bool) -> Result<Self> {
+    fn open(bytes: Memory, check: bool) -> Result<Self> {
         let corrupt = |what: &str| Error::corrupt("graph", 0, what);
         let (header, _) = Header::read_from_prefix(&bytes).map_err(|_| corrupt("shorter than its header"))?;
         if header.magic != MAGIC {
@@ -383,6 +463,7 @@ impl GraphIndex {
             .ok_or_else(|| corrupt("sizes that contradict each other"))?;
         let mut index = GraphIndex {
             bytes,
+            tail: None,
             sections,
             count,
             degree,
@@ -434,13 +515,18 @@ impl GraphIndex {
         &self.bytes[self.sections.nodes.start + id as usize * self.sections.node_stride..][..self.sections.node_stride]
     }
 
+    pub(super) fn node_mut(&mut self, id: u32) -> &mut [u8] {
+        let start = self.sections.nodes.start + id as usize * self.sections.node_stride;
+        &mut self.bytes[start..start + self.sections.node_stride]
+    }
+
     /// The 8-bit code of a node. Only where there are such codes.
     #[inline]
     pub(super) fn code(&self, id: u32) -> &[u8] {
         if self.inline.is_some() {
             return &self.node(id)[..self.width];
         }
-        &self.bytes[self.sections.codes.start + id as usize * self.width..][..self.width]
+        &self.codes()[id as usize * self.width..][..self.width]
     }
 
     /// The numbers of a node's neighbours, [`NO_NEIGHBOUR`] at unused places.
@@ -462,16 +548,16 @@ impl GraphIndex {
     /// The codes of all nodes, where they are not in the nodes.
     #[inline]
     pub(super) fn codes(&self) -> &[u8] {
-        &self.bytes[self.sections.codes.clone()]
+        self.behind(&self.sections.codes)
     }
 
     /// The row of each node.
     pub fn order(&self) -> &[u32] {
-        words(&self.bytes[self.sections.order.clone()])
+        words(self.behind(&self.sections.order))
     }
 
     pub(super) fn entries(&self) -> &[u32] {
-        words(&self.bytes[self.sections.entries.clone()])
+        words(self.behind(&self.sections.entries))
     }
 
     /// Pairs of slack (beam, for dot products) and the recall@10 that was measured with it, ascending; empty where not

@@ -89,6 +89,8 @@ pub struct Scratch {
     pub(super) detours: Queue,
     /// A node that the walk must not use, as if it were not in the graph.
     pub(crate) blind_to: Option<u32>,
+    /// A node that ends the walk once it is met.
+    pub(super) sought: Option<u32>,
     found: Vec<(f32, u32)>,
     pub(super) nearest: Nearest,
     query: Vec<u8>,
@@ -210,6 +212,17 @@ impl Scratch {
         self.found.clear();
     }
 
+    /// The largest distance that a walk still looks at.
+    pub(super) fn nearest_limit(&self) -> f32 {
+        self.nearest.limit
+    }
+
+    /// The nodes that the last walk met, nearest first.
+    pub(super) fn met_nearest_first(&mut self) -> &[(f32, u32)] {
+        self.found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        &self.found
+    }
+
     /// Marks a node; whether it was new.
     #[inline]
     pub(super) fn visit(&mut self, id: u32) -> bool {
@@ -323,7 +336,7 @@ impl GraphIndex {
     }
 
     /// Makes ready for a walk; returns how many rows there can be to find.
-    fn begin(
+    pub(super) fn begin(
         &self,
         rows: &Rows<'_>,
         query: &[u8],
@@ -427,8 +440,14 @@ impl GraphIndex {
     }
 
     /// Looks at one candidate after the other, nearest first. The next one is chosen before the last is looked at, so
-    /// that its block arrives meanwhile.
-    fn walk(&self, live: Option<&dyn Fn(u32) -> bool>, most: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
+    /// that its block arrives meanwhile. True if it met the node that is sought.
+    pub(super) fn walk(
+        &self,
+        live: Option<&dyn Fn(u32) -> bool>,
+        most: usize,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) -> bool {
         self.start(live, scratch, stats);
         let mut restarted = false;
         let mut chosen = None;
@@ -440,16 +459,19 @@ impl GraphIndex {
                 }
                 // Too few found: what the nearest entry points do not lead to, the others do.
                 if restarted || scratch.nearest.limit < f32::INFINITY {
-                    return;
+                    return false;
                 }
                 restarted = true;
                 self.start_everywhere(live, scratch, stats);
                 continue;
             };
+            if scratch.sought == Some(id) {
+                return true;
+            }
             self.expand(id, live, scratch, stats);
             if stats.hops >= most {
                 stats.gave_up = true;
-                return;
+                return false;
             }
         }
     }
