@@ -227,6 +227,7 @@ fn quality(set: &Set, docs: &Collection) -> Outcome {
     let ways: Vec<(String, Option<SearchOptions>)> = [("vector".to_owned(), None), ("text".to_owned(), None)]
         .into_iter()
         .chain([("hybrid, rrf".to_owned(), Some(options.clone()))])
+        .chain([("hybrid, adaptive".to_owned(), Some(options.clone().fuse(Fuse::Adaptive)))])
         .chain([0.1, 0.2, 0.3, 0.5].map(|alpha| (format!("hybrid, weighted {alpha}"), weighted(alpha))))
         .collect();
     let mut table = Vec::new();

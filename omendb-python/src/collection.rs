@@ -340,22 +340,19 @@ impl PyCollection {
         report(py, &measured)
     }
 
-    /// Searches by any of a vector (or a record's), a text and further fields: fused by rank, or by score with the
-    /// weight `alpha`.
+    /// Searches by any of a vector (or a record's), a text and further fields, fused as `fuse` (its name and weight) says.
     fn search_fused(
         &self,
         py: Python<'_>,
         vector: Option<&Bound<'_, PyAny>>,
         text: Option<&str>,
         fields: Option<Given<'_>>,
-        alpha: Option<f32>,
+        fuse: (String, Option<f32>),
         wanted: Wanted<'_>,
     ) -> PyResult<PyHits> {
         let collection = self.get(py)?;
         let mut options = wanted.options()?;
-        if let Some(alpha) = alpha {
-            options.fuse = Fuse::Weighted { alpha };
-        }
+        options.fuse = Fuse::named(&fuse.0, fuse.1).or_raise(py)?;
         let array = vector.map(Array::borrow).transpose()?;
         let schema = searched(py, collection, &options)?;
         let elements = array.as_ref().map(|array| array.rows(py, &schema)).transpose()?;

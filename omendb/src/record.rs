@@ -526,6 +526,11 @@ pub enum Fuse {
     /// orders, scaled so that the first of every order has 1.
     #[default]
     Rrf,
+    /// As `Rrf`, but of ranks that follow the scores: the best record of an order has rank 0, the 61st rank 60, and any
+    /// other what its score says. An order weighs by the square of how far its best stands out: the difference to the
+    /// 61st in proportion to the larger of both (distances, or scores; 0 for no match). So a query that is all in its
+    /// words is decided by the words. A score of 1 is the first of every order.
+    Adaptive,
     /// `alpha` times the vector's score and `1 - alpha` times the text's, each scaled over the candidates: the best is
     /// 1, and 0 is the worst candidate by vector, or no match by text. Sparse vectors count as texts do. Several of one
     /// kind share its weight; where there is one kind alone, `alpha` means nothing.
@@ -533,6 +538,27 @@ pub enum Fuse {
         /// 0 to 1: the weight of vectors.
         alpha: f32,
     },
+}
+
+impl Fuse {
+    /// From its name, `rrf`, `adaptive` or `weighted`, and the weight of vectors, which only `weighted` has: 0.5 if not
+    /// given.
+    ///
+    /// # Errors
+    /// `InvalidInput` for another name, and for a weight with one that has none.
+    pub fn named(name: &str, alpha: Option<f32>) -> Result<Fuse> {
+        match (name, alpha) {
+            ("weighted", alpha) => Ok(Fuse::Weighted { alpha: alpha.unwrap_or(0.5) }),
+            ("rrf", None) => Ok(Fuse::Rrf),
+            ("adaptive", None) => Ok(Fuse::Adaptive),
+            ("rrf" | "adaptive", Some(alpha)) => Err(Error::invalid(format!(
+                "alpha = {alpha} was given with the fusion {name:?}, which has no weights; it goes with \"weighted\""
+            ))),
+            _ => Err(Error::invalid(format!(
+                "the fusion {name:?} was given; \"rrf\", \"adaptive\" or \"weighted\" was expected"
+            ))),
+        }
+    }
 }
 
 impl SearchOptions {

@@ -63,7 +63,7 @@ pub struct Search {
     #[arg(conflicts_with_all = ["group_by", "explain", "mmr"])]
     text: Option<String>,
     /// How the orders by vector and by text become one
-    #[arg(long, value_name = "HOW", default_value = "rrf", value_parser = ["rrf", "weighted"])]
+    #[arg(long, value_name = "HOW", default_value = "rrf", value_parser = ["rrf", "adaptive", "weighted"])]
     fuse: String,
     /// Weight of the vector in --fuse weighted, 0 to 1 [default: 0.5]
     #[arg(long, value_name = "WEIGHT")]
@@ -123,6 +123,9 @@ struct Query {
 impl Search {
     /// Searches.
     pub fn run(&self) -> Result<Output> {
+        if self.text.is_none() && self.sparse.is_none() && (self.alpha.is_some() || self.fuse != "rrf") {
+            return Err(Failure::Usage("--fuse and --alpha go with --text or --sparse".to_owned()));
+        }
         let db = target::read(&self.target.db)?;
         let collection = self.target.collection(&db)?;
         let (vector, itself) = self.query(&collection)?;
@@ -224,15 +227,7 @@ impl Search {
         if let Some(filter) = &self.filter {
             options = options.filter(target::filter(filter)?);
         }
-        Ok(options.fuse(self.fuse()?))
-    }
-
-    fn fuse(&self) -> Result<Fuse> {
-        match (&*self.fuse, self.alpha) {
-            ("weighted", alpha) => Ok(Fuse::Weighted { alpha: alpha.unwrap_or(0.5) }),
-            (_, None) => Ok(Fuse::Rrf),
-            (_, Some(_)) => Err(invalid("--alpha goes with --fuse weighted; ranks have no weights")),
-        }
+        Ok(options.fuse(Fuse::named(&self.fuse, self.alpha)?))
     }
 
     fn query(&self, collection: &Collection) -> Result<(Option<Vectors<'static>>, Option<Id>)> {

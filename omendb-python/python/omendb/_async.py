@@ -241,7 +241,7 @@ class AsyncCollection(_Runner):
         using: str | None = None,
         like: IdLike | None = None,
         filter: Filter | None = None,
-        fuse: Literal["rrf", "weighted"] = "rrf",
+        fuse: Literal["rrf", "adaptive", "weighted"] = "rrf",
         alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,

@@ -54,19 +54,12 @@ def _quality(recall: float | None, ef: int | None) -> tuple[float | None, int | 
     return recall, None if ef is None else _integer(ef, "ef", 1)
 
 
-def _weight(fuse: str, alpha: float | None) -> float | None:
-    """The weight of the vector, or None to fuse by rank."""
-    if fuse not in ("rrf", "weighted"):
-        raise InvalidInput(f'fuse = {fuse!r} was given; "rrf" or "weighted" was expected')
-    if fuse == "rrf":
-        if alpha is not None:
-            raise InvalidInput(f'alpha = {alpha!r} goes with fuse="weighted"; ranks have no weights')
-        return None
-    if alpha is None:
-        return 0.5
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
+def _fusion(fuse: str, alpha: float | None) -> tuple[str, float | None]:
+    if not isinstance(fuse, str):
+        raise InvalidInput(f'fuse = {fuse!r} was given; "rrf", "adaptive" or "weighted" was expected')
+    if alpha is not None and (not isinstance(alpha, (int, float)) or isinstance(alpha, bool)):
         raise InvalidInput(f"alpha = {alpha!r} was given; a number from 0 to 1 was expected")
-    return alpha
+    return fuse, alpha
 
 
 class Collection:
@@ -310,7 +303,7 @@ class Collection:
         using: str | None = None,
         like: IdLike | None = None,
         filter: Filter | None = None,
-        fuse: Literal["rrf", "weighted"] = "rrf",
+        fuse: Literal["rrf", "adaptive", "weighted"] = "rrf",
         alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,
@@ -338,7 +331,8 @@ class Collection:
                 `{"lang": "en", "year": {"$gte": 2020}}`, or a string in the style of SQL such as
                 `"lang = 'en' AND year >= 2020"`. See the README for all operators.
             fuse: of several things to search by, how their orders become one: "rrf", reciprocal rank fusion (a score of 1
-                is the first of all), or "weighted", `alpha` times the scores by vectors and `1 - alpha` times those by
+                is the first of all); "adaptive", the same with ranks that follow the scores, where the order whose best
+                stands out counts more; or "weighted", `alpha` times the scores by vectors and `1 - alpha` times those by
                 text and sparse vectors, each scaled to 0...1. Hits show all of them: `vector_score` and `text_score`
                 (None: no match), and `field_scores` by the field's name.
             alpha: the weight of vectors in "weighted", 0 to 1; 0.5 by default.
@@ -399,7 +393,7 @@ class Collection:
             raise InvalidInput(f"text of type {type(text).__name__} was given; a str was expected")
         if sparse is None and named is None:
             if text is not None:
-                return Hits(self._native.search_fused(query, text, None, _weight(fuse, alpha), wanted))
+                return Hits(self._native.search_fused(query, text, None, _fusion(fuse, alpha), wanted))
             if query is None and like is None:
                 raise InvalidInput("search was given neither a vector nor text nor the id of a record; give one of them")
             return Hits(self._native.search(query, wanted))
@@ -408,7 +402,7 @@ class Collection:
         if not (by_vector or fields[0] or text is not None) and len(by_name) == 1:
             field, only = fields[1][0]
             return Hits(self._native.search_sparse(field, only[0], wanted))
-        return Hits(self._native.search_fused(query, text, fields, _weight(fuse, alpha), wanted))
+        return Hits(self._native.search_fused(query, text, fields, _fusion(fuse, alpha), wanted))
 
     def search_batch(
         self,

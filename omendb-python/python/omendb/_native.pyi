@@ -181,7 +181,7 @@ class Collection:
         vector: npt.NDArray[Any] | None,
         text: str | None,
         fields: _Given | None,
-        alpha: float | None,
+        fuse: tuple[str, float | None],
         wanted: _Wanted,
     ) -> Hits: ...
     def search_sparse(self, field: str, query: Any, wanted: _Wanted) -> Hits: ...

@@ -341,6 +341,19 @@ fn fuse(records: &mut [Fused], parts: &[Part<'_>], how: Fuse) {
                 record.score = record.standings.iter().map(share).sum::<f32>() / parts.len() as f32;
             }
         }
+        Fuse::Adaptive => {
+            let spreads: Vec<Option<Spread>> =
+                parts.iter().enumerate().map(|(at, part)| Spread::of(records, at, part)).collect();
+            let sum: f32 = spreads.iter().flatten().map(Spread::weight).sum();
+            for record in records.iter_mut() {
+                let share = |(spread, standing): (&Option<Spread>, &Standing)| {
+                    let (spread, key) = (spread.as_ref()?, standing.key?);
+                    let weight = if sum > 0.0 { spread.weight() / sum } else { 1.0 / parts.len() as f32 };
+                    Some(weight * spread.share(key))
+                };
+                record.score = spreads.iter().zip(&record.standings).filter_map(share).sum();
+            }
+        }
         Fuse::Weighted { alpha } => {
             let vectors = parts.iter().filter(|part| matches!(part, Part::Vector { .. })).count();
             let others = parts.len() - vectors;
@@ -358,6 +371,41 @@ fn fuse(records: &mut [Fused], parts: &[Part<'_>], how: Fuse) {
     }
     let first = |record: &Fused| record.standings[0].key.unwrap_or(f32::INFINITY);
     records.sort_by(|a, b| b.score.total_cmp(&a.score).then(first(a).total_cmp(&first(b))));
+}
+
+/// How far apart the best records of one order are.
+///
+/// Plain ranks say nothing of it: where the best of one order stands out and the other order has a hundred that are
+/// about as good, both count the same. So the rank here is a difference of keys, in a unit that gives the 61st record
+/// the rank 60, and an order counts by the square of how far its best stands out from that one.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    /// The keys of the best record and of the 61st.
+    best: f32,
+    far: f32,
+}
+
+impl Spread {
+    fn of(records: &[Fused], at: usize, part: &Part<'_>) -> Option<Spread> {
+        let standings = || records.iter().map(|record| &record.standings[at]);
+        let key_of = |rank: usize| standings().find(|s| s.rank == Some(rank)).and_then(|s| s.key);
+        let last = || standings().filter(|s| s.rank.is_some()).filter_map(|s| s.key).fold(f32::NEG_INFINITY, f32::max);
+        // Behind the last match by words come the records without one.
+        let end = || if matches!(part, Part::Vector { .. }) { last() } else { 0.0 };
+        Some(Spread { best: key_of(0)?, far: key_of(RANK_OFFSET as usize).unwrap_or_else(end) })
+    }
+
+    /// 1 at the best, falling with the rank.
+    fn share(&self, key: f32) -> f32 {
+        let rank = RANK_OFFSET * (key - self.best) / (self.far - self.best);
+        let rank = if rank.is_nan() { 0.0 } else { rank.max(0.0) };
+        (RANK_OFFSET + 1.0) / (RANK_OFFSET + 1.0 + rank)
+    }
+
+    fn weight(&self) -> f32 {
+        let most = self.best.abs().max(self.far.abs());
+        if most > 0.0 { ((self.far - self.best) / most).powi(2) } else { 0.0 }
+    }
 }
 
 /// Each record's score by one part, scaled to 0 to 1: the best is 1; 0 is the worst that a search by vector found, or
@@ -428,6 +476,41 @@ mod tests {
             record(2, None, Some((0, 5.0))),
         ];
         assert_eq!(order(records, Fuse::Rrf), [(1, 0.984), (0, 0.5), (2, 0.5)]);
+    }
+
+    #[test]
+    fn the_order_whose_best_stands_out_decides() {
+        let records = vec![
+            record(0, Some((0, 0.1)), None),
+            record(1, Some((1, 0.2)), Some((1, 3.0))),
+            record(2, Some((2, 0.9)), Some((0, 5.0))),
+        ];
+        // Weights of (8 / 9)^2 and 1; ranks of 60 * 0.1 / 0.8 and 60 * 2 / 5 for the record in the middle.
+        let alpha = (64.0 / 81.0) / (64.0 / 81.0 + 1.0f32);
+        let share = |rank: f32| 61.0 / (61.0 + rank);
+        let mut expected = [
+            (0, alpha),
+            (1, alpha * share(7.5) + (1.0 - alpha) * share(24.0)),
+            (2, alpha * share(60.0) + (1.0 - alpha)),
+        ];
+        expected.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let expected = expected.map(|(row, score)| (row, (score * 1000.0).round() / 1000.0));
+        assert_eq!(order(records, Fuse::Adaptive), expected);
+
+        // A hundred records about as near as each other, and one text that says it all.
+        let told = |row| (row == 70).then_some((0, 9.0));
+        let alike = (0..100).map(|row| record(row, Some((row as usize, 0.5 + row as f32 * 1e-4)), told(row))).collect();
+        let fused = order(alike, Fuse::Adaptive);
+        assert!(fused[0].0 == 70 && fused[0].1 > 0.99 && fused[1].1 < 0.01, "{fused:?}");
+    }
+
+    #[test]
+    fn orders_without_differences_do_no_harm() {
+        assert_eq!(order(Vec::new(), Fuse::Adaptive), []);
+        for distance in [0.0, 0.5] {
+            let alike = vec![record(0, Some((0, distance)), None), record(1, Some((1, distance)), None)];
+            assert_eq!(order(alike, Fuse::Adaptive).iter().map(|(row, _)| *row).collect::<Vec<_>>(), [0, 1]);
+        }
     }
 
     #[test]
