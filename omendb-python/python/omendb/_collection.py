@@ -561,7 +561,7 @@ class Collection:
         min_score: float | None,
         max_distance: float | None,
         include: Iterable[str],
-        using: str | None,
+        using: str | None = None,
     ) -> _native._Wanted:
         least = None if min_score is None else _number(min_score, "min_score")
         numbers = (_integer(k, "k", 1), 0)
