@@ -130,14 +130,16 @@ class Lancedb:
         table = pa.table({"id": np.arange(len(rows)), "vector": vectors, **labels})
         self.metric = "cosine" if metric == "cosine" else "l2"
         self.table = lancedb.connect(path).create_table("docs", table)
-        self.table.create_index(metric=self.metric, index_type="IVF_HNSW_SQ", num_partitions=max(1, len(rows) // 50_000),
-                                m=16, ef_construction=200)
+        from lancedb.index import BTree, HnswSq
+        partitions = max(1, len(rows) // 50_000)
+        config = HnswSq(distance_type=self.metric, num_partitions=partitions, m=16, ef_construction=200)
+        self.table.create_index("vector", config=config)
         for field in labels:
-            self.table.create_scalar_index(field, index_type="BTREE")
+            self.table.create_index(field, config=BTree())
 
     def search(self, query, field, width, effort):
         search = self.table.search(query).distance_type(self.metric).limit(K).select(["id"])
-        search = search.nprobes(20).ef(32 * effort).refine_factor(4)
+        search = search.nprobes(20).ef(64 * effort).refine_factor(4)
         if field:
             search = search.where(f"{field} < {width}", prefilter=True)
         return search.to_arrow()["id"].to_pylist()

@@ -213,7 +213,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let count = arguments.queries.min(data.query_count);
     let spread: Vec<usize> = (0..count).map(|i| i * data.query_count / count).collect();
     let (around, away) = (by_nearness[..count].to_vec(), by_nearness[data.query_count - count..].to_vec());
-    let mut cases = vec![Case { kind: "no filter", share: 100.0, filter: None, queries: &spread }];
+    let unfiltered = |kind, queries| Case { kind, share: 100.0, filter: None, queries };
+    let mut cases =
+        vec![unfiltered("none", &spread), unfiltered("none, around", &around), unfiltered("none, away", &away)];
     let kinds: [(&str, &str, &[usize]); 5] = [
         ("even", "even < {w}", &spread),
         ("run", "place >= 400000 AND place < {w4}", &spread),
@@ -237,7 +239,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let (mut table, mut whole, mut poor) = (Vec::new(), 0.0, 0);
     for case in &cases {
         let figures = measure(arguments, &data, &collection, case)?;
-        whole = if case.filter.is_none() { figures.rate } else { whole };
+        whole = if table.is_empty() { figures.rate } else { whole };
         poor += usize::from(arguments.require.is_some_and(|least| figures.recall < least));
         table.push(vec![
             case.kind.to_owned(),

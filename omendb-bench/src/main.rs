@@ -12,6 +12,7 @@ mod memory;
 mod peer;
 mod recovery;
 mod small_writes;
+mod sparse;
 mod text;
 mod workload;
 
@@ -51,6 +52,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Exact search by sparse vectors, with its index and without.
+    Sparse(sparse::Arguments),
     /// Full text and hybrid search beside plain tantivy.
     Text(text::Arguments),
     /// Answers the efforts that peers/compare.py asks for.
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Filter(arguments) => filter::run(&arguments),
         Command::Filtered(arguments) => filtered::run(&arguments),
         Command::Calls(arguments) => calls::run(&arguments),
+        Command::Sparse(arguments) => sparse::run(&arguments),
         Command::Text(arguments) => text::run(&arguments),
         Command::Peer(arguments) => peer::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),

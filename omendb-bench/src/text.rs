@@ -189,7 +189,7 @@ fn speed(set: &Set, docs: &Collection, plain: &Plain) -> Outcome {
     let mut table = Vec::new();
     let kinds = [("one word", first(1)), ("two words", first(2)), ("whole query", queries.clone())];
     let kinds = kinds.into_iter().chain([("two words, AND", all_of(first(2))), ("phrase", phrase)]);
-    let mut unequal = 0;
+    let (mut unequal, mut shown) = (0, 0);
     for (kind, queries) in kinds {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for query in queries.iter().take(2_000) {
@@ -200,7 +200,14 @@ fn speed(set: &Set, docs: &Collection, plain: &Plain) -> Outcome {
             let expected = plain.search(query)?;
             theirs.push(start.elapsed().as_secs_f64());
             let close = |(hit, (score, _)): (&omendb::Hit, &(f32, u64))| (hit.score - score).abs() <= 1e-5 * score;
-            unequal += usize::from(hits.len() != expected.len() || !hits.iter().zip(&expected).all(close));
+            let equal = hits.len() == expected.len() && hits.iter().zip(&expected).all(close);
+            unequal += usize::from(!equal);
+            if !equal && shown < 5 {
+                shown += 1;
+                let ours: Vec<f32> = hits.iter().map(|hit| hit.score).collect();
+                let theirs: Vec<f32> = expected.iter().map(|(score, _)| *score).collect();
+                println!("unequal: {query:?}: {ours:?} beside {theirs:?}");
+            }
         }
         let row = |times: &[f64]| {
             let mean = times.iter().sum::<f64>() / times.len() as f64;
@@ -220,6 +227,7 @@ fn quality(set: &Set, docs: &Collection) -> Outcome {
     let ways: Vec<(String, Option<SearchOptions>)> = [("vector".to_owned(), None), ("text".to_owned(), None)]
         .into_iter()
         .chain([("hybrid, rrf".to_owned(), Some(options.clone()))])
+        .chain([("hybrid, adaptive".to_owned(), Some(options.clone().fuse(Fuse::Adaptive)))])
         .chain([0.1, 0.2, 0.3, 0.5].map(|alpha| (format!("hybrid, weighted {alpha}"), weighted(alpha))))
         .collect();
     let mut table = Vec::new();

@@ -1,6 +1,7 @@
 //! What a command prints: a table or lines for people, one JSON document for programs.
 
 use crate::failure::{Failure, Result};
+use crate::formats::fields::{FIELDS_NAME, record_fields};
 use comfy_table::{Cell, ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use omendb::{Element, Id, Record, Vector};
 use serde_json::{Map, Value, json};
@@ -135,7 +136,7 @@ pub fn element_of(vector: &Vector) -> Element {
     }
 }
 
-/// A record as JSON: `id`, `vector`, `metadata` and `text`, the last two only where present.
+/// A record as JSON: `id`, `vector`, `metadata`, `text` and `fields`, the last three only where present.
 pub fn record_json(record: &Record) -> Value {
     let mut map = Map::new();
     map.insert("id".into(), id_json(&record.id));
@@ -145,6 +146,9 @@ pub fn record_json(record: &Record) -> Value {
     }
     if let Some(text) = &record.text {
         map.insert("text".into(), json!(text));
+    }
+    if let Some(fields) = record_fields(record) {
+        map.insert(FIELDS_NAME.into(), fields);
     }
     Value::Object(map)
 }

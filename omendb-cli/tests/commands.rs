@@ -74,7 +74,7 @@ fn create_makes_collections_and_refuses_what_cannot_be() {
         made.expect(0).json(),
         json!({
             "database": "db", "collection": "docs", "dim": 8, "metric": "l2", "element": "f16", "analyzer": "english",
-            "quantization": "auto", "profile": "default",
+            "quantization": "auto", "profile": "default", "fields": 0,
         })
     );
     let german = ["create", "db", "german", "--dim", "8", "--analyzer", "german-stop", "--json"];
@@ -422,6 +422,53 @@ fn what_is_exported_and_imported_again_is_the_same() {
     omendb(t.path(), &["export", "db", "x.xml", "-c", "f32-mixed"]).expect(3);
     let lines = omendb(t.path(), &["export", "db", "-", "-c", "f32-mixed"]).expect(0).out;
     assert_eq!(lines.lines().count(), 60);
+}
+
+#[test]
+fn further_fields_are_declared_imported_searched_and_exported() {
+    let t = dir();
+    put(
+        t.path(),
+        "docs.jsonl",
+        "{\"id\": \"a\", \"vector\": [1, 0], \"fields\": {\"title\": [1, 0, 0], \"terms\": {\"3\": 0.5, \"4294967295\": 2}}}\n\
+         {\"id\": \"b\", \"vector\": [0, 1], \"text\": \"some words\", \"fields\": {\"terms\": {\"3\": 1.25}, \"title\": null}}\n\
+         {\"id\": \"c\", \"vector\": [1, 1]}\n",
+    );
+    let declare = ["--vectors", "title:3:l2", "--sparse", "terms"];
+    omendb(t.path(), &[&["import", "db", "docs.jsonl"][..], &declare].concat()).expect(0);
+    let search = |args: &[&str]| {
+        let found = omendb(t.path(), &[&["search", "db", "--json"], args].concat()).expect(0).json();
+        let hits = found["hits"].as_array().expect("hits").clone();
+        (hits.iter().map(|hit| hit["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>(), hits, found)
+    };
+    let (ids, hits, _) = search(&["--sparse", "{\"3\": 2}", "--with-vector"]);
+    assert_eq!((ids, hits[0]["score"].clone()), (vec!["b".to_owned(), "a".to_owned()], json!(2.5)));
+    assert_eq!(hits[1]["fields"], json!({"title": [1.0, 0.0, 0.0], "terms": {"3": 0.5, "4294967295": 2.0}}));
+    assert_eq!(search(&["--vector", "[1, 0, 0]", "--using", "title"]).0, ["a"]);
+    let (ids, hits, _) = search(&["--vector", "[0, 1]", "--text", "words", "--sparse", "{\"3\": 1}"]);
+    assert_eq!((ids[0].as_str(), hits[0]["field_scores"].clone()), ("b", json!({"terms": 1.25})));
+    assert_eq!(search(&["--sparse", "{\"3\": 2}", "--explain"]).2["explain"]["parts"][0]["plan"], "scan");
+    for (args, code, words) in [
+        (&["--sparse", "{\"-1\": 1}"][..], 3, "no id"),
+        (&["--sparse", "{\"3\": 1}", "--sparse-field", "title"], 3, "taken for a sparse vector"),
+        (&["--vector", "[1]", "--using", "nope"], 3, "no field"),
+        (&["--like", "c", "--using", "title"], 4, "no vector"),
+    ] {
+        let ran = omendb(t.path(), &[&["search", "db"], args].concat()).expect(code);
+        assert!(ran.err.contains(words), "{ran:?}");
+    }
+    let exported = omendb(t.path(), &["export", "db", "out.jsonl"]).expect(0);
+    assert!(exported.out.contains("--vectors title:3:l2:f32 --sparse terms"), "{exported:?}");
+    omendb(t.path(), &["export", "db", "out.parquet"]).expect(3);
+    let again = ["import", "again", "out.jsonl", "-c", "docs", "--vectors", "title:3:l2:f32", "--sparse", "terms"];
+    omendb(t.path(), &again).expect(0);
+    assert_eq!(all(&t.path().join("again"), "docs"), all(&t.path().join("db"), "docs"));
+    omendb(t.path(), &["create", "db", "more", "--dim", "2", "--sparse", "a", "--vectors", "b:12:hamming:bits"])
+        .expect(0);
+    omendb(t.path(), &["create", "db", "bad", "--dim", "2", "--vectors", "b"]).expect(2);
+    put(t.path(), "bad.jsonl", "{\"vector\": [1, 0], \"fields\": {\"terms\": {\"3\": 1, \"3\": 2}}}\n");
+    let bad = omendb(t.path(), &["import", "db", "bad.jsonl", "-c", "docs"]).expect(3);
+    assert!(bad.err.contains("line 1") && bad.err.contains("twice"), "{bad:?}");
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use crate::convert::{filter, id, ids, json, json_to_python, metadata_rows, report, text_rows};
 use crate::errors::{OrRaise, exception, invalid};
+use crate::fields::{Declared, Given, declared, sparse};
 use crate::process::{Owned, interruptible};
 use crate::results::{PyBatchHits, PyHits, PyRecord};
 use crate::vectors::{Array, elements_per_vector};
-use omendb::{Batch, Collection, Error, Fuse, Id, Include, Mmr, Patch, Records, SearchOptions};
+use omendb::{Batch, Collection, Error, Fuse, Id, Include, Mmr, Patch, Query, Records, Schema, SearchOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::sync::{Mutex, PoisonError};
@@ -47,6 +48,8 @@ impl PyCollection {
         let metadata = columns.metadata.map(metadata_rows).transpose()?;
         let held = columns.text.map(text_rows).transpose()?;
         let text = held.as_ref().map(|rows| text_slices(rows)).transpose()?;
+        let fields = columns.fields.map(|given| given.hold(py, collection.schema())).transpose()?;
+        let fields = fields.as_ref().map(|held| held.values(py)).transpose()?;
         py.detach(|| {
             let mut batch = Batch::new(column, elements);
             if let Some(rows) = &metadata {
@@ -54,6 +57,9 @@ impl PyCollection {
             }
             if let Some(rows) = text {
                 batch = batch.with_text(rows);
+            }
+            if let Some(fields) = fields {
+                batch = fields.add(batch);
             }
             write(collection, batch)
         })
@@ -70,6 +76,7 @@ struct Columns<'a, 'py> {
     vectors: &'a Bound<'py, PyAny>,
     metadata: Option<&'a Bound<'py, PyList>>,
     text: Option<&'a Bound<'py, PyList>>,
+    fields: Option<Given<'py>>,
 }
 
 fn text_slices<'a>(rows: &'a [Option<Bound<'_, PyString>>]) -> PyResult<Vec<Option<&'a str>>> {
@@ -83,8 +90,8 @@ struct Wanted<'py>(
     (usize, usize),
     /// The least score.
     Option<f32>,
-    /// Whether to fetch metadata, text, vector and snippet.
-    (bool, bool, bool, bool),
+    /// Whether to fetch metadata, text, vector, snippet and further fields.
+    (bool, bool, bool, bool, bool),
     /// The filter.
     Option<Bound<'py, PyAny>>,
     /// `recall` and `ef`.
@@ -102,18 +109,22 @@ struct Special<'py>(
     Option<(f32, Option<usize>)>,
     /// The id of the record to search with, in place of a vector.
     Option<Bound<'py, PyAny>>,
+    /// The field whose vectors are searched.
+    Option<String>,
 );
 
 impl Wanted<'_> {
     fn options(&self) -> PyResult<SearchOptions> {
-        let Wanted((k, offset), min_score, (metadata, text, vector, snippet), only, (recall, ef), special) = self;
-        let include = Include { vector: *vector, metadata: *metadata, text: *text, snippet: *snippet };
+        let Wanted((k, offset), min_score, included, only, (recall, ef), special) = self;
+        let (metadata, text, vector, snippet, fields) = *included;
+        let include = Include { vector, metadata, text, snippet, fields };
         let mut options = SearchOptions::new(*k).offset(*offset).include(include);
-        if let Some(Special(radius, mmr, _)) = special {
+        if let Some(Special(radius, mmr, _, using)) = special {
             if let Some(radius) = radius {
                 options = options.max_distance(*radius);
             }
             options.mmr = mmr.map(|(lambda, pool)| Mmr { lambda, pool });
+            options.using = using.clone();
         }
         options.min_score = *min_score;
         options.ef = *ef;
@@ -147,6 +158,12 @@ impl PyCollection {
         Ok((schema.dim, schema.metric.name(), schema.element.name(), schema.analyzer.to_string()))
     }
 
+    /// The further fields.
+    #[getter]
+    fn fields(&self, py: Python<'_>) -> PyResult<Vec<Declared>> {
+        Ok(declared(self.get(py)?.schema()))
+    }
+
     /// Quantization and profile.
     #[getter]
     fn tuning(&self, py: Python<'_>) -> PyResult<(&'static str, &'static str)> {
@@ -162,8 +179,9 @@ impl PyCollection {
         vectors: &Bound<'_, PyAny>,
         metadata: Option<&Bound<'_, PyList>>,
         text: Option<&Bound<'_, PyList>>,
+        fields: Option<Given<'_>>,
     ) -> PyResult<usize> {
-        self.write(py, Columns { ids, vectors, metadata, text }, |collection, batch| collection.upsert(batch))
+        self.write(py, Columns { ids, vectors, metadata, text, fields }, |collection, batch| collection.upsert(batch))
     }
 
     /// Writes new records, refusing known ids.
@@ -174,8 +192,9 @@ impl PyCollection {
         vectors: &Bound<'_, PyAny>,
         metadata: Option<&Bound<'_, PyList>>,
         text: Option<&Bound<'_, PyList>>,
+        fields: Option<Given<'_>>,
     ) -> PyResult<usize> {
-        self.write(py, Columns { ids, vectors, metadata, text }, |collection, batch| collection.add(batch))
+        self.write(py, Columns { ids, vectors, metadata, text, fields }, |collection, batch| collection.add(batch))
     }
 
     /// Changes parts of one record. `metadata` and `text` are one-element tuples, or None to leave them be.
@@ -186,14 +205,19 @@ impl PyCollection {
         vector: Option<&Bound<'_, PyAny>>,
         metadata: Option<(Bound<'_, PyAny>,)>,
         text: Option<(Option<String>,)>,
+        fields: Option<Given<'_>>,
     ) -> PyResult<()> {
         let collection = self.get(py)?;
         let record = id(record)?;
         let array = vector.map(Array::borrow).transpose()?;
         let elements = array.as_ref().map(|array| array.rows(py, collection.schema())).transpose()?;
         let metadata = metadata.map(|(value,)| json(&value, || "metadata".to_owned())).transpose()?;
-        let patch =
-            Patch { vector: elements.map(|(elements, _)| elements.into()), metadata, text: text.map(|(text,)| text) };
+        let vector = elements.map(|(elements, _)| elements.into());
+        let mut patch = Patch { vector, metadata, text: text.map(|(text,)| text), ..Patch::default() };
+        let fields = fields.map(|given| given.hold(py, collection.schema())).transpose()?;
+        if let Some(fields) = &fields {
+            patch = fields.values(py)?.patch(patch);
+        }
         py.detach(|| collection.update(&record, patch)).or_raise(py)
     }
 
@@ -264,7 +288,7 @@ impl PyCollection {
         let hits = match (vector, wanted.like()?) {
             (Some(vector), _) => {
                 let array = Array::borrow(vector)?;
-                let (elements, _) = array.rows(py, collection.schema())?;
+                let (elements, _) = array.rows(py, &searched(py, collection, &options)?)?;
                 py.detach(|| collection.search(elements, &options)).or_raise(py)?
             }
             (None, Some(record)) => py.detach(|| collection.search_like(&record, &options)).or_raise(py)?,
@@ -285,8 +309,8 @@ impl PyCollection {
     ) -> PyResult<(Vec<ValueAndHits<'py>>, bool)> {
         let collection = self.get(py)?;
         let array = Array::borrow(vector)?;
-        let (elements, _) = array.rows(py, collection.schema())?;
         let options = wanted.options()?;
+        let (elements, _) = array.rows(py, &searched(py, collection, &options)?)?;
         let found = py.detach(|| collection.search_groups(elements, field, per_group, &options)).or_raise(py)?;
         let groups = found.groups.into_iter();
         let groups = groups.map(|group| Ok((json_to_python(py, &group.value)?, PyHits::new(py, group.hits)?)));
@@ -302,8 +326,8 @@ impl PyCollection {
     ) -> PyResult<(Bound<'py, PyAny>, PyHits)> {
         let collection = self.get(py)?;
         let array = Array::borrow(vector)?;
-        let (elements, _) = array.rows(py, collection.schema())?;
         let options = wanted.options()?;
+        let (elements, _) = array.rows(py, &searched(py, collection, &options)?)?;
         let told = py.detach(|| collection.explain(elements, &options)).or_raise(py)?;
         Ok((report(py, &told)?, PyHits::new(py, told.hits)?))
     }
@@ -316,35 +340,75 @@ impl PyCollection {
         report(py, &measured)
     }
 
-    /// Searches by text alone, or with a vector, too: fused by rank, or by score with the weight `alpha`.
-    fn search_text(
+    /// Searches by any of a vector (or a record's), a text and further fields, fused as `fuse` (its name and weight) says.
+    fn search_fused(
         &self,
         py: Python<'_>,
         vector: Option<&Bound<'_, PyAny>>,
-        text: &str,
-        alpha: Option<f32>,
+        text: Option<&str>,
+        fields: Option<Given<'_>>,
+        fuse: (String, Option<f32>),
         wanted: Wanted<'_>,
     ) -> PyResult<PyHits> {
         let collection = self.get(py)?;
         let mut options = wanted.options()?;
-        if let Some(alpha) = alpha {
-            options.fuse = Fuse::Weighted { alpha };
-        }
-        let hits = match (vector, wanted.like()?) {
-            (None, None) => py.detach(|| collection.search_text(text, &options)),
-            (None, Some(like)) => py.detach(|| {
-                let unknown = || Error::NotFound(format!("there is no record {like} to search with"));
-                let record = collection.get(&like)?.ok_or_else(unknown)?;
-                options.exclude = vec![like.clone()];
-                collection.search_hybrid(&record.vector, text, &options)
-            }),
-            (Some(vector), _) => {
-                let array = Array::borrow(vector)?;
-                let (elements, _) = array.rows(py, collection.schema())?;
-                py.detach(|| collection.search_hybrid(elements, text, &options))
+        options.fuse = Fuse::named(&fuse.0, fuse.1).or_raise(py)?;
+        let array = vector.map(Array::borrow).transpose()?;
+        let schema = searched(py, collection, &options)?;
+        let elements = array.as_ref().map(|array| array.rows(py, &schema)).transpose()?;
+        let held = fields.map(|given| given.hold(py, collection.schema())).transpose()?;
+        let fields = held.as_ref().map(|held| held.values(py)).transpose()?;
+        let like = wanted.like()?;
+        let alone = vector.is_none() && like.is_none() && fields.is_none();
+        let hits = py.detach(|| {
+            if let Some(text) = text.filter(|_| alone) {
+                return collection.search_text(text, &options);
             }
-        };
+            let mut query = Query::new();
+            query = text.map_or(query.clone(), |text| query.text(text));
+            query = elements.map_or(query.clone(), |(elements, _)| query.vector(elements));
+            if let Some(fields) = fields {
+                query = fields.query(query);
+            }
+            let Some(like) = like else { return collection.search_fused(query, &options) };
+            let unknown = || Error::NotFound(format!("there is no record {like} to search with"));
+            let record = collection.get(&like)?.ok_or_else(unknown)?;
+            options.exclude = vec![like.clone()];
+            let lacking = || Error::NotFound(format!("record {like} has no such vector to search with"));
+            let own = match &options.using {
+                None => &record.vector,
+                Some(name) => record.vectors.get(name).ok_or_else(lacking)?,
+            };
+            collection.search_fused(query.vector(own), &options)
+        });
         PyHits::new(py, hits.or_raise(py)?)
+    }
+
+    /// Searches by a sparse vector.
+    fn search_sparse(
+        &self,
+        py: Python<'_>,
+        field: &str,
+        query: &Bound<'_, PyAny>,
+        wanted: Wanted<'_>,
+    ) -> PyResult<PyHits> {
+        let collection = self.get(py)?;
+        let (options, query) = (wanted.options()?, sparse(query, "sparse")?);
+        PyHits::new(py, py.detach(|| collection.search_sparse(field, &query, &options)).or_raise(py)?)
+    }
+
+    /// Searches by a sparse vector, and tells how: a report and the hits.
+    fn explain_sparse<'py>(
+        &self,
+        py: Python<'py>,
+        field: &str,
+        query: &Bound<'_, PyAny>,
+        wanted: Wanted<'_>,
+    ) -> PyResult<(Bound<'py, PyAny>, PyHits)> {
+        let collection = self.get(py)?;
+        let (options, query) = (wanted.options()?, sparse(query, "sparse")?);
+        let told = py.detach(|| collection.explain_sparse(field, &query, &options)).or_raise(py)?;
+        Ok((report(py, &told)?, PyHits::new(py, told.hits)?))
     }
 
     /// Searches with each row of `vectors` on `threads` threads (0: all cores).
@@ -357,9 +421,10 @@ impl PyCollection {
     ) -> PyResult<PyBatchHits> {
         let collection = self.get(py)?;
         let array = Array::borrow(vectors)?;
-        let (elements, rows) = array.rows(py, collection.schema())?;
-        let per_row = elements_per_vector(collection.schema());
         let options = wanted.options()?;
+        let schema = searched(py, collection, &options)?;
+        let (elements, rows) = array.rows(py, &schema)?;
+        let per_row = elements_per_vector(&schema);
         let mut found = Vec::with_capacity(rows);
         let mut step = 256;
         while found.len() < rows {
@@ -395,6 +460,14 @@ impl PyCollection {
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let collection = self.get(py)?;
         report(py, &py.detach(|| collection.stats()))
+    }
+}
+
+/// The schema of the vectors that a search is of.
+fn searched(py: Python<'_>, collection: &Collection, options: &SearchOptions) -> PyResult<Schema> {
+    match &options.using {
+        None => Ok(collection.schema().clone()),
+        Some(name) => collection.schema().of_field(name).or_raise(py),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::collection::PyCollection;
 use crate::convert::report;
 use crate::errors::{OrRaise, invalid};
+use crate::fields::{Declared, declare};
 use crate::process::{Owned, interruptible};
 use omendb::storage::MemStorage;
 use omendb::{Database, Durability, Options, Schema};
@@ -62,11 +63,11 @@ impl PyDatabase {
         py: Python<'_>,
         name: &str,
         dim: usize,
-        metric: &str,
-        dtype: &str,
+        kind: (String, String),
         tuning: (String, String, String),
+        fields: Vec<Declared>,
     ) -> PyResult<PyCollection> {
-        let schema = schema(py, dim, metric, dtype, &tuning)?;
+        let schema = declare(py, schema(py, dim, &kind.0, &kind.1, &tuning)?, fields)?;
         let database = self.database.get().or_raise(py)?;
         py.detach(|| database.create_collection(name, schema)).or_raise(py).map(PyCollection::new)
     }
@@ -77,11 +78,11 @@ impl PyDatabase {
         py: Python<'_>,
         name: &str,
         dim: usize,
-        metric: &str,
-        dtype: &str,
+        kind: (String, String),
         tuning: (String, String, String),
+        fields: Vec<Declared>,
     ) -> PyResult<PyCollection> {
-        let schema = schema(py, dim, metric, dtype, &tuning)?;
+        let schema = declare(py, schema(py, dim, &kind.0, &kind.1, &tuning)?, fields)?;
         let database = self.database.get().or_raise(py)?;
         py.detach(|| database.get_or_create_collection(name, schema)).or_raise(py).map(PyCollection::new)
     }

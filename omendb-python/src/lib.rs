@@ -7,6 +7,7 @@ mod collection;
 mod convert;
 mod database;
 mod errors;
+mod fields;
 mod process;
 mod results;
 mod vectors;

@@ -1,13 +1,15 @@
 //! What searches and reads return. Fields become Python objects when they are asked for.
 
 use crate::convert::{id_to_python, json_to_python};
+use crate::fields::{sparse_to_python, vectors_to_python};
 use crate::vectors::to_array;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
-use omendb::{Hit, Hits, Id, Record, Snippet, Vector};
+use omendb::{Hit, Hits, Id, Record, Snippet, Sparse, Vector};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Metadata as a Python object, made once.
 struct LazyMetadata(PyOnceLock<Py<PyAny>>);
@@ -110,6 +112,26 @@ impl PyHit {
         self.hit.snippet.clone().map(PySnippet)
     }
 
+    /// The scores by the further fields that were searched, by the field's name.
+    #[getter]
+    fn field_scores<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        self.hit.field_scores.iter().try_for_each(|(name, score)| dict.set_item(name, score))?;
+        Ok(dict)
+    }
+
+    /// The vectors of further fields by name; empty if they were not asked for.
+    #[getter]
+    fn vectors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        vectors_to_python(py, &self.hit.vectors)
+    }
+
+    /// The sparse vectors by name, each a dict of weights by id; empty if they were not asked for.
+    #[getter]
+    fn sparse<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        sparse_to_python(py, &self.hit.sparse)
+    }
+
     /// The vector as an array of its stored element type, or None if it was not asked for.
     #[getter]
     fn vector<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -128,6 +150,10 @@ impl PyHit {
         dict.set_item("vector_score", self.vector_score())?;
         dict.set_item("text_score", self.text_score())?;
         dict.set_item("snippet", self.hit.snippet.as_ref().map(|snippet| snippet.marked("**", "**")))?;
+        if !self.hit.field_scores.is_empty() {
+            dict.set_item("field_scores", self.field_scores(py)?)?;
+        }
+        add_fields(py, &dict, &self.hit.vectors, &self.hit.sparse)?;
         Ok(dict)
     }
 
@@ -192,6 +218,22 @@ impl PySnippet {
     }
 }
 
+/// Adds what there is of further fields to a plain dict.
+fn add_fields(
+    py: Python<'_>,
+    dict: &Bound<'_, PyDict>,
+    vectors: &BTreeMap<String, Vector>,
+    sparse: &BTreeMap<String, Sparse>,
+) -> PyResult<()> {
+    if !vectors.is_empty() {
+        dict.set_item("vectors", vectors_to_python(py, vectors)?)?;
+    }
+    if !sparse.is_empty() {
+        dict.set_item("sparse", sparse_to_python(py, sparse)?)?;
+    }
+    Ok(())
+}
+
 /// One stored record.
 #[pyclass(frozen, name = "Record", module = "omendb")]
 pub(crate) struct PyRecord {
@@ -219,6 +261,18 @@ impl PyRecord {
         to_array(py, &self.record.vector)
     }
 
+    /// The vectors of further fields by name.
+    #[getter]
+    fn vectors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        vectors_to_python(py, &self.record.vectors)
+    }
+
+    /// The sparse vectors by name, each a dict of weights by id.
+    #[getter]
+    fn sparse<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        sparse_to_python(py, &self.record.sparse)
+    }
+
     /// The metadata, or None.
     #[getter]
     fn metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -238,6 +292,7 @@ impl PyRecord {
         dict.set_item("vector", self.vector(py))?;
         dict.set_item("metadata", self.metadata(py)?)?;
         dict.set_item("text", self.text())?;
+        add_fields(py, &dict, &self.record.vectors, &self.record.sparse)?;
         Ok(dict)
     }
 

@@ -84,6 +84,8 @@ def test_weights(filled: omendb.Collection) -> None:
     assert ids(alpha=1.0) == ["e", "d", "silent"] or ids(alpha=1) == ["e", "d", "c"]
     assert sorted(ids(alpha=0.0)) == ["a", "b", "c"]
     assert ids() == ids(alpha=0.5)
+    adaptive = filled.search([5.0, 0.0, 0.0, 0.0], text="crash", fuse="adaptive", k=3)
+    assert len(adaptive) == 3 and all(0.0 <= hit.score <= 1.0 for hit in adaptive)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,7 @@ def test_weights(filled: omendb.Collection) -> None:
     [
         {"fuse": "sum"},
         {"alpha": 0.5},
+        {"fuse": "adaptive", "alpha": 0.5},
         {"fuse": "weighted", "alpha": 2.0},
         {"fuse": "weighted", "alpha": "x"},
         {"text": 7},

@@ -8,6 +8,7 @@ use crate::manifest::{LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, read_all};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
 use crate::wal::{self, LogKey, log_path, parse_generation};
+use crate::write::sparse;
 use serde::Serialize;
 
 /// What a check looked at and what it found wrong.
@@ -64,16 +65,26 @@ pub(crate) fn check(engine: &Engine, deep: bool) -> Result<CheckReport> {
             let Some(opened) = opened else { continue };
             report.bytes += segment.bytes;
             if deep && report.note(opened.verify_all()).is_some() {
-                report.note(opened.check_structure(entry.hash_seed));
-                let owner =
-                    Owner { uuid: engine.uuid, segment: segment.id, rows: segment.rows, footer: &segment.footer };
-                if let Some(Some((graph, _))) = report.note(file::read(&*engine.storage, &owner)) {
-                    report.files += 1;
-                    report.bytes += graph.as_bytes().len() as u64;
+                report.note(opened.check_structure(&entry.schema, entry.hash_seed));
+                let owner = segment.owner(engine.uuid);
+                for (field, stride) in entry.schema.strides() {
+                    let count = opened.vector_count(field, stride);
+                    let read = file::read(&*engine.storage, &Owner { field, ..owner }, count);
+                    if let Some(Some((graph, _))) = report.note(read) {
+                        report.files += 1;
+                        report.bytes += graph.as_bytes().len() as u64;
+                    }
                 }
                 if let Some(Some(bytes)) = report.note(crate::text::file::check(&*engine.storage, &owner)) {
                     report.files += 1;
                     report.bytes += bytes;
+                }
+                for (field, _) in entry.schema.sparse_fields() {
+                    let read = sparse::read(&*engine.storage, &Owner { field: Some(field), ..owner });
+                    if let Some(Some(index)) = report.note(read) {
+                        report.files += 1;
+                        report.bytes += index.payload().len() as u64;
+                    }
                 }
             }
         }

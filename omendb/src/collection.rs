@@ -13,14 +13,14 @@ use crate::query::exec::{self, Search};
 use crate::query::explain::{Explanation, Trace};
 use crate::query::group::{self, Groups};
 use crate::query::measure::{self, RecallReport};
-use crate::record::{
-    Batch, Hits, PRESENT, Patch, Record, SearchOptions, Vector, Vectors, check_vectors, encode_metadata, show_id,
-};
+use crate::record::{Batch, Hits, PRESENT, Patch, Record, SearchOptions, Vector, Vectors, encode_metadata, show_id};
 use crate::schema::{
-    MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_MMR_K, MAX_MMR_POOL, MAX_TEXT_BYTES, Quantization, Schema,
+    MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_K, MAX_MMR_K, MAX_MMR_POOL, MAX_TEXT_BYTES, Quantization, Schema, in_field,
 };
 use crate::segment::RowSource;
 use crate::segment::reader::Graph;
+use crate::sparse::Sparse;
+use crate::validate::check_vectors;
 use crate::version::Version;
 use crate::write::commit::{Change, Op, alive, find};
 use crate::write::index::MIN_ROWS;
@@ -124,7 +124,8 @@ impl Collection {
         let hash = crate::checksum::id_hash(&encoded, self.state.hash_seed);
         let engine = self.engine();
         let bytes = self.state.schema.stride()
-            + [&change.metadata, &change.text].into_iter().flatten().map(Vec::len).sum::<usize>();
+            + [&change.metadata, &change.text].into_iter().flatten().map(Vec::len).sum::<usize>()
+            + change.fields.iter().map(|(_, value)| value.len()).sum::<usize>();
         let updated = engine.metrics.write.time(|| {
             engine.admit(bytes as u64 + 1024, 1)?;
             engine.submit(&self.state, Op::Update { id: encoded, hash, change })
@@ -156,7 +157,24 @@ impl Collection {
             Some(None) => Some(Vec::new()),
             None => None,
         };
-        Ok(Change { vector, metadata, text })
+        let mut fields = Vec::new();
+        for (name, vector) in patch.vectors {
+            let (number, schema) = (self.state.schema.vector_field(&name)?, self.state.vectors_of(Some(&name))?.1);
+            let stored = match vector {
+                Some(mut vector) => {
+                    check_vectors(&mut vector, schema, Some(1), &std::iter::once(id).collect())
+                        .map_err(|e| in_field(e, &name))?;
+                    vector.as_le_bytes().into_owned()
+                }
+                None => Vec::new(),
+            };
+            fields.push((number, stored));
+        }
+        for (name, value) in patch.sparse {
+            let stored = value.as_ref().map(Sparse::encode).unwrap_or_default();
+            fields.push((self.state.schema.sparse_field(&name)?, stored));
+        }
+        Ok(Change { vector, metadata, text, fields })
     }
 
     /// Deletes records by id; returns how many existed. Works even when the device is full.
@@ -293,7 +311,8 @@ impl Collection {
     }
 
     /// The nearest records to one vector: exactly where segments have no graph yet or `recall` is 1, else with the
-    /// recall asked for.
+    /// recall asked for. [`SearchOptions::using`] names the field whose vectors are searched instead of the records'
+    /// own; records without it are passed over.
     ///
     /// # Errors
     /// `InvalidInput` for a vector that does not fit the schema or `k = 0`; `LimitExceeded` for `k + offset` over
@@ -304,7 +323,7 @@ impl Collection {
         self.validate_search(&mut vector, Some(1), options)?;
         let found = self.engine().metrics.search.time(|| {
             let version = self.state.version.load_full();
-            Search::new(&self.state, &version, options).run(&vector, 0..1)
+            Search::new(&self.state, &version, options)?.run(&vector, 0..1)
         });
         let mut found = self.noted(found)?;
         Ok(found.pop().unwrap_or_default())
@@ -325,8 +344,17 @@ impl Collection {
             Error::NotFound(format!("no record {} in {}; give the id of a record", show_id(Some(id)), self.name()))
         })?;
         let mut options = options.clone();
+        let vector = match &options.using {
+            None => record.vector,
+            Some(name) => {
+                self.state.vectors_of(Some(name))?;
+                let lacking =
+                    || Error::NotFound(format!("record {} has no {name:?} to search with", show_id(Some(id))));
+                record.vectors.get(name).cloned().ok_or_else(lacking)?
+            }
+        };
         options.exclude.push(record.id);
-        Ok((record.vector, options))
+        Ok((vector, options))
     }
 
     /// The `options.k` values of a field whose records lie nearest to a vector, with the `per_group` nearest records
@@ -377,7 +405,7 @@ impl Collection {
         }
         let found = self.engine().metrics.search.time(|| {
             let version = self.state.version.load_full();
-            group::search(&Search::new(&self.state, &version, options), &vector, &field, per_group)
+            group::search(&Search::new(&self.state, &version, options)?, &vector, &field, per_group)
         });
         self.noted(found)
     }
@@ -392,7 +420,8 @@ impl Collection {
         self.validate_search(&mut vector, Some(1), options)?;
         let version = self.state.version.load_full();
         let (start, mut trace) = (Instant::now(), Trace::default());
-        let hits = self.noted(Search::new(&self.state, &version, options).run_traced(&vector, &mut trace))?;
+        let search = Search::new(&self.state, &version, options)?;
+        let hits = self.noted(search.run_traced(&vector, &mut trace))?;
         Ok(trace.finish(hits, start.elapsed()))
     }
 
@@ -426,7 +455,7 @@ impl Collection {
         self.readable()?;
         let mut vectors = vectors.into();
         self.validate_search(&mut vectors, None, options)?;
-        let per_row = self.elements_per_row();
+        let per_row = self.state.vectors_of(options.using.as_deref())?.1.elements_per_row();
         let rows = vectors.elements() / per_row;
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -446,7 +475,7 @@ impl Collection {
                 let found = engine
                     .metrics
                     .search
-                    .time(|| Search::new(&self.state, &version, options).run(&vectors, range.clone()))?;
+                    .time(|| Search::new(&self.state, &version, options)?.run(&vectors, range.clone()))?;
                 done.push((i, found));
             }
         };
@@ -465,14 +494,11 @@ impl Collection {
         Ok(done.into_iter().flat_map(|(_, hits)| hits).collect())
     }
 
-    fn elements_per_row(&self) -> usize {
-        let schema = &self.state.schema;
-        if schema.element == crate::Element::Bits { schema.stride() } else { schema.dim }
-    }
-
     fn validate_search(&self, vectors: &mut Vectors<'_>, rows: Option<usize>, options: &SearchOptions) -> Result<()> {
         validate_options(options)?;
-        check_vectors(vectors, &self.state.schema, rows, &IdColumn::default())
+        let (_, schema) = self.state.vectors_of(options.using.as_deref())?;
+        let checked = check_vectors(vectors, schema, rows, &IdColumn::default());
+        checked.map_err(|e| options.using.as_ref().map_or(e.clone(), |name| in_field(e, name)))
     }
 
     /// Moves everything written so far into segments; when it returns, it is durable there, in every mode.
@@ -562,7 +588,7 @@ pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
     let version = state.version.load();
     let memtables = &version.memtables;
     let graphs = |which: &dyn Fn(&Graph) -> bool| -> u64 {
-        let with = version.segments.iter().filter(|v| v.segment.graph().is_some_and(|g| which(&g)));
+        let with = version.segments.iter().filter(|v| v.segment.graph(None).is_some_and(|g| which(&g)));
         with.map(|v| u64::from(v.segment.rows())).sum()
     };
     CollectionStats {
@@ -577,12 +603,12 @@ pub(crate) fn collection_stats(state: &CollectionState) -> CollectionStats {
         unindexed_rows: version
             .segments
             .iter()
-            .filter(|v| v.segment.graph().is_none() && v.segment.rows() >= MIN_ROWS)
+            .filter(|v| v.segment.graph(None).is_none() && v.segment.rows() >= MIN_ROWS)
             .filter(|_| state.schema.codes() != Quantization::None)
             .map(|v| u64::from(v.segment.rows()))
             .sum(),
         settled_rows: graphs(&|g| g.stage == Stage::Settled),
-        graph_bytes: version.segments.iter().filter_map(|v| v.segment.graph()).map(|g| g.bytes).sum(),
+        graph_bytes: version.segments.iter().flat_map(|v| v.segment.graphs()).map(|g| g.bytes).sum(),
         filter_columns_bytes: version.segments.iter().map(|v| v.segment.columns_memory()).sum(),
         text_indexed_rows: text_indexed_rows(&version),
         text_index_bytes: text_memory(state),

@@ -293,8 +293,8 @@ impl Database {
     /// An existing collection, or a new one.
     ///
     /// # Errors
-    /// `InvalidInput` if it exists with another schema, where a default quantization, profile or analyzer means
-    /// whichever it has; else as [`Database::create_collection`].
+    /// `InvalidInput` if it exists with another schema, where a default quantization, profile or analyzer, and no
+    /// fields, mean those that it has; else as [`Database::create_collection`].
     pub fn get_or_create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
         let existing = match self.collection(name) {
             Err(Error::NotFound(_)) => match self.create_collection(name, schema.clone()) {
@@ -312,6 +312,7 @@ impl Database {
             },
             profile: if schema.profile == Profile::default() { own.profile } else { schema.profile },
             analyzer: if schema.analyzer == Analyzer::default() { own.analyzer } else { schema.analyzer },
+            fields: if schema.fields.is_empty() { own.fields.clone() } else { schema.fields.clone() },
             ..schema.clone()
         };
         if *own != asked {
@@ -404,7 +405,11 @@ impl Database {
             records: collections.iter().map(|c| c.records).sum(),
             collections,
             log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
-            memory_used: engine.memtable_bytes() + engine.id_memory() + engine.graph_memory() + engine.text_memory(),
+            memory_used: engine.memtable_bytes()
+                + engine.id_memory()
+                + engine.graph_memory()
+                + engine.text_memory()
+                + engine.sparse_memory(),
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
@@ -425,7 +430,7 @@ impl Database {
                     _ if entry.name.starts_with("MANIFEST-") => stats.bytes_manifest += entry.len,
                     Some("log") => stats.bytes_log += entry.len,
                     Some("data") => stats.bytes_data += entry.len,
-                    Some("index") => stats.bytes_index += entry.len,
+                    Some("index" | "sparse") => stats.bytes_index += entry.len,
                     Some("text") => stats.bytes_text += entry.len,
                     Some("tombstones") => stats.bytes_tombstones += entry.len,
                     _ => {}

@@ -293,7 +293,7 @@ fn segments_are_as_documented() {
     );
     assert_eq!(footer_layout.bytes(footer, "magic"), b"OMENFTR1");
     let numbers: Vec<u64> = kinds.iter().map(|row| number(&row[1])).collect();
-    assert_eq!(numbers, SECTION_KINDS.map(|k| k as u64));
+    assert_eq!(numbers, SECTION_KINDS.map(|k| u64::from(k.number())));
     let entry = Layout::of("section entry");
     let entries = footer_layout.bytes(footer, "entries");
     let mut sections = BTreeMap::new();
@@ -405,6 +405,8 @@ fn limits_are_as_documented() {
         ("MAX_METADATA_BYTES", limits::MAX_METADATA_BYTES as u64),
         ("MAX_METADATA_DEPTH", limits::MAX_METADATA_DEPTH as u64),
         ("MAX_TEXT_BYTES", limits::MAX_TEXT_BYTES as u64),
+        ("MAX_FIELDS", limits::MAX_FIELDS as u64),
+        ("MAX_SPARSE_ENTRIES", limits::MAX_SPARSE_ENTRIES as u64),
         ("MAX_NAME_BYTES", limits::MAX_NAME_BYTES as u64),
         ("MAX_COLLECTIONS", limits::MAX_COLLECTIONS as u64),
         ("filter::MAX_DEPTH", crate::filter::MAX_DEPTH as u64),

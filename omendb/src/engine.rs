@@ -30,6 +30,8 @@ pub(crate) struct CollectionState {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) schema: Schema,
+    /// The schemas of the further vectors, by the field's number: each as of a collection with that vector alone.
+    pub(crate) further: Vec<(usize, Schema)>,
     pub(crate) hash_seed: u64,
     /// What readers see. Swapped only under `ids`' write lock.
     pub(crate) version: ArcSwap<Version>,
@@ -44,6 +46,7 @@ impl CollectionState {
         CollectionState {
             id,
             name: name.to_owned(),
+            further: schema.vector_fields(),
             schema,
             hash_seed,
             version: ArcSwap::from_pointee(version),
@@ -51,6 +54,22 @@ impl CollectionState {
             id_memory: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
         }
+    }
+
+    /// The records' own vectors (`None`) and those of further fields, by the field's number, with their schemas.
+    pub(crate) fn vectors(&self) -> impl Iterator<Item = (Option<usize>, &Schema)> {
+        let further = self.further.iter().map(|(field, schema)| (Some(*field), schema));
+        std::iter::once((None, &self.schema)).chain(further)
+    }
+
+    /// The vectors that a search is to use: the records' own, or those of a field.
+    pub(crate) fn vectors_of(&self, using: Option<&str>) -> Result<(Option<usize>, &Schema)> {
+        let Some(name) = using else { return Ok((None, &self.schema)) };
+        let number = self.schema.vector_field(name)?;
+        let found = self.further.iter().find(|(field, _)| *field == number);
+        found
+            .map(|(field, schema)| (Some(*field), schema))
+            .ok_or_else(|| Error::Unusable(format!("field {name:?} is in the schema, but has none of its own")))
     }
 
     /// Whether a segment is not part of the collection any more.

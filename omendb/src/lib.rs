@@ -59,6 +59,7 @@ mod distance;
 mod documents;
 mod engine;
 mod error;
+mod fields;
 pub mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -75,8 +76,10 @@ mod record;
 mod salvage;
 pub mod schema;
 mod segment;
+mod sparse;
 pub mod storage;
 mod text;
+mod validate;
 mod version;
 mod wal;
 mod write;
@@ -90,12 +93,14 @@ pub use filter::Filter;
 pub use ids::{Id, IdColumn, IdRef};
 pub use metrics::{CollectionStats, Latency, Stats};
 pub use query::explain::{Explanation, PartPlan, Plan};
+pub use query::fusion::Query;
 pub use query::group::{Group, Groups};
 pub use query::measure::RecallReport;
 pub use record::{Batch, BlobColumn, Fuse, Hit, Hits, Include, Mmr, Patch, Record, SearchOptions, Vector, Vectors};
 pub use salvage::{SalvageReport, salvage};
 pub use schema as limits;
-pub use schema::{Element, Metric, Profile, Quantization, Schema};
+pub use schema::{Element, Field, FieldKind, Metric, Profile, Quantization, Schema, VectorField};
+pub use sparse::Sparse;
 pub use text::{Analyzer, Language, Snippet};
 
 /// The parts that the benchmarks measure by themselves. Not an interface: anything here may change at any time.

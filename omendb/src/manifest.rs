@@ -18,6 +18,7 @@ use crate::checksum::xxh3_128;
 use crate::codec::Reader;
 use crate::error::{Error, Result};
 use crate::idmap::MEMTABLE;
+use crate::index::derived::Owner;
 use crate::schema::Schema;
 use crate::storage::{OpenMode, Storage};
 use serde::{Deserialize, Serialize};
@@ -30,8 +31,10 @@ pub const HEADER_BYTES: usize = 64;
 pub const FORMAT_MAJOR: u16 = 1;
 /// See [`FORMAT_MAJOR`].
 pub const FORMAT_MINOR: u16 = 0;
-/// Feature bits that a reader must know; none exist yet.
-const KNOWN_FEATURES: u32 = 0;
+/// Feature bits that a reader must know.
+const KNOWN_FEATURES: u32 = FEATURE_FIELDS;
+/// A collection has further fields.
+const FEATURE_FIELDS: u32 = 1;
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 /// Commits, manifests and log generations are numbered below this, so that counting on never overflows.
 pub(crate) const MAX_NUMBER: u64 = 1 << 62;
@@ -91,6 +94,11 @@ impl SegmentEntry {
         data_path(self.id)
     }
 
+    /// What derived files of the segment name.
+    pub(crate) fn owner(&self, uuid: [u8; 16]) -> Owner<'_> {
+        Owner { uuid, segment: self.id, rows: self.rows, footer: &self.footer, field: None }
+    }
+
     pub(crate) fn tombstones_path(&self) -> Option<String> {
         self.tombstones.as_ref().map(|t| tombstones_path(self.id, t.number))
     }
@@ -129,13 +137,19 @@ impl Manifest {
         }
     }
 
+    /// What a reader must know to read the database.
+    fn features(&self) -> u32 {
+        let fields = self.collections.iter().any(|c| !c.schema.fields.is_empty());
+        if fields { FEATURE_FIELDS } else { 0 }
+    }
+
     fn encode(&self, uuid: &[u8; 16]) -> Result<Vec<u8>> {
         let payload = serde_json::to_vec(self).map_err(|e| Error::invalid(format!("manifest: {e}")))?;
         let mut out = Vec::with_capacity(HEADER_BYTES + payload.len());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&FORMAT_MAJOR.to_le_bytes());
         out.extend_from_slice(&FORMAT_MINOR.to_le_bytes());
-        out.extend_from_slice(&0u32.to_le_bytes());
+        out.extend_from_slice(&self.features().to_le_bytes());
         out.extend_from_slice(uuid);
         out.extend_from_slice(&(payload.len() as u64).to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());

@@ -3,12 +3,14 @@
 
 use crate::checksum::id_hash;
 use crate::error::Result;
+use crate::fields::{FieldColumns, append_blobs};
 use crate::filter::cache::FilterCache;
 use crate::ids::IdColumn;
 use crate::record::{Batch, BlobColumn};
 use crate::segment::RowSource;
 use crate::text::index::TextSlot;
 use roaring::RoaringBitmap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Blocks of this many rows or bytes are not merged any further.
@@ -27,6 +29,7 @@ pub(crate) struct Block {
     pub(crate) stride: usize,
     pub(crate) metadata: Option<BlobColumn>,
     pub(crate) text: Option<BlobColumn>,
+    pub(crate) fields: FieldColumns,
     pub(crate) text_slot: TextSlot,
     pub(crate) filters: FilterCache,
 }
@@ -42,6 +45,7 @@ impl Block {
             stride,
             metadata: batch.metadata.clone(),
             text: batch.text.clone(),
+            fields: batch.fields.clone(),
             text_slot: TextSlot::default(),
             filters: FilterCache::default(),
         }
@@ -62,6 +66,7 @@ impl Block {
         let rows = self.hashes.len();
         append_blobs(&mut self.metadata, rows, other.metadata.as_ref(), other.len());
         append_blobs(&mut self.text, rows, other.text.as_ref(), other.len());
+        self.fields.append(rows, &other.fields, other.len());
         self.hashes.extend_from_slice(&other.hashes);
         self.vectors.extend_from_slice(&other.vectors);
     }
@@ -78,6 +83,7 @@ impl Block {
             stride: a.stride,
             metadata: None,
             text: None,
+            fields: FieldColumns::default(),
             text_slot: TextSlot::default(),
             filters: FilterCache::default(),
         };
@@ -93,35 +99,14 @@ impl Block {
             + self.ids.ends.capacity() * 4
             + self.vectors.capacity()
             + blob(&self.metadata)
-            + blob(&self.text)) as u64
+            + blob(&self.text)
+            + self.fields.byte_len()) as u64
     }
 }
 
 /// The keyed hashes of a column of ids.
 pub(crate) fn hash_ids(ids: &IdColumn, seed: u64) -> Vec<u64> {
     (0..ids.len()).map(|row| id_hash(ids.encoded(row), seed)).collect()
-}
-
-fn append_blobs(to: &mut Option<BlobColumn>, rows: usize, from: Option<&BlobColumn>, more: usize) {
-    if to.is_none() && from.is_none() {
-        return;
-    }
-    let to = to.get_or_insert_with(|| {
-        let mut absent = BlobColumn::default();
-        absent.ends.resize(rows, 0);
-        absent
-    });
-    match from {
-        Some(from) => {
-            let base = to.bytes.len() as u64;
-            to.bytes.extend_from_slice(&from.bytes);
-            to.ends.extend(from.ends.iter().map(|end| base + end));
-        }
-        None => {
-            let end = to.bytes.len() as u64;
-            to.ends.resize(rows + more, end);
-        }
-    }
 }
 
 impl RowSource for Block {
@@ -148,6 +133,14 @@ impl RowSource for Block {
 
     fn text(&self, row: u32) -> Result<&[u8]> {
         Ok(self.text.as_ref().map_or(&[], |c| c.stored(row as usize)))
+    }
+
+    fn field(&self, field: usize, row: u32) -> Result<&[u8]> {
+        Ok(self.fields.stored(field, row))
+    }
+
+    fn field_data(&self, field: usize, range: Range<usize>) -> Result<&[u8]> {
+        Ok(self.fields.data(field, range))
     }
 
     fn text_slot(&self) -> Option<&TextSlot> {

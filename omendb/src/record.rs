@@ -1,15 +1,19 @@
 //! What goes in and what comes out: vectors, batches, records, hits.
 
 use crate::error::{Error, Result};
+use crate::fields::{FieldColumns, FieldValues};
 use crate::filter::Filter;
 use crate::ids::{Id, IdColumn, IdRef};
 use crate::schema::{
-    Element, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES, Metric, Schema,
+    Element, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES, Schema,
 };
+use crate::sparse::Sparse;
 use crate::text::Snippet;
+use crate::validate::check_vectors;
 use half::f16;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// Vectors of one batch, row-major: `rows * dim` elements (for bits, `rows * ceil(dim / 8)` bytes).
 #[derive(Debug, Clone, PartialEq)]
@@ -195,12 +199,22 @@ pub struct Batch<'a> {
     pub(crate) vectors: Vectors<'a>,
     pub(crate) metadata: Option<BlobColumn>,
     pub(crate) text: Option<BlobColumn>,
+    /// What was given for further fields, by name; the columns, once it is validated.
+    given: Vec<(String, FieldValues<'a>)>,
+    pub(crate) fields: FieldColumns,
 }
 
 impl<'a> Batch<'a> {
     /// `ids.len()` records; `vectors` holds as many rows of the collection's dimensions.
     pub fn new(ids: IdColumn, vectors: impl Into<Vectors<'a>>) -> Self {
-        Batch { ids, vectors: vectors.into(), metadata: None, text: None }
+        Batch {
+            ids,
+            vectors: vectors.into(),
+            metadata: None,
+            text: None,
+            given: Vec::new(),
+            fields: FieldColumns::default(),
+        }
     }
 
     /// One record.
@@ -235,6 +249,34 @@ impl<'a> Batch<'a> {
         self
     }
 
+    /// Adds the vectors of a further field of the [`Schema`], one a record.
+    pub fn with_vectors(mut self, field: impl Into<String>, vectors: impl Into<Vectors<'a>>) -> Self {
+        self.given.push((field.into(), FieldValues::Vectors(vectors.into())));
+        self
+    }
+
+    /// The same where some records have none: `present` says of each record whether `vectors` holds one for it.
+    pub fn with_some_vectors(
+        mut self,
+        field: impl Into<String>,
+        present: impl IntoIterator<Item = bool>,
+        vectors: impl Into<Vectors<'a>>,
+    ) -> Self {
+        let present = present.into_iter().collect();
+        self.given.push((field.into(), FieldValues::SomeVectors(present, vectors.into())));
+        self
+    }
+
+    /// Adds the sparse vectors of a field of the [`Schema`]: one (or `None`) a record.
+    pub fn with_sparse<'s>(
+        mut self,
+        field: impl Into<String>,
+        rows: impl IntoIterator<Item = Option<&'s Sparse>>,
+    ) -> Self {
+        self.given.push((field.into(), FieldValues::sparse(rows)));
+        self
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.ids.len()
@@ -253,6 +295,8 @@ impl<'a> Batch<'a> {
             + self.vectors.as_le_bytes().len()
             + blob(&self.metadata)
             + blob(&self.text)
+            + self.given.iter().map(|(_, values)| values.byte_len()).sum::<usize>()
+            + self.fields.byte_len()
     }
 
     /// Refuses what the schema or a limit does not allow, and turns the vectors into the stored element type.
@@ -295,7 +339,11 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        check_vectors(&mut self.vectors, schema, Some(rows), &self.ids)
+        check_vectors(&mut self.vectors, schema, Some(rows), &self.ids)?;
+        if !self.given.is_empty() {
+            self.fields = FieldColumns::of(std::mem::take(&mut self.given), schema, &self.ids)?;
+        }
+        Ok(())
     }
 }
 
@@ -305,28 +353,6 @@ fn at_row(error: Error, row: usize) -> Error {
         Error::LimitExceeded(s) => Error::LimitExceeded(format!("record {row}: {s}")),
         other => other,
     }
-}
-
-/// Whether every element is a number that distances can be computed of and, under cosine, no row is zero.
-fn all_usable(v: &[f32], per_row: usize, metric: Metric) -> bool {
-    // A NaN compares false too, so one vectorised pass finds every element that is not.
-    let finite = |rows: &[f32]| rows.iter().fold(true, |all, x| all & (x.abs() <= MAX_ABS));
-    let directed = |rows: &[f32]| metric != Metric::Cosine || !rows.chunks_exact(per_row).any(is_zero);
-    let usable = |v: &[f32]| v.chunks(CHECK_ROWS * per_row).all(|rows| finite(rows) && directed(rows));
-    if v.len() < CHECK_IN_PARALLEL {
-        return usable(v);
-    }
-    // Bound by what one core can read of the memory.
-    let (front, back) = v.split_at(v.len() / per_row / 2 * per_row);
-    std::thread::scope(|scope| {
-        let front = scope.spawn(|| usable(front));
-        usable(back) & front.join().unwrap_or(false)
-    })
-}
-
-/// Whether a vector has no direction: its squared norm must be a normal number, or the cosine is not one.
-fn is_zero(x: &[f32]) -> bool {
-    !x.iter().any(|x| x.abs() > 1e-15) && !x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().ge(&1e-30)
 }
 
 /// Metadata as stored: compact JSON text of an object.
@@ -386,150 +412,6 @@ fn depth_exceeds(value: &Value, left: usize) -> bool {
     false
 }
 
-/// Brings `vectors` into the schema's element type and refuses wrong sizes and values.
-/// `rows` is the expected number, `ids` names the record in an error.
-pub(crate) fn check_vectors(
-    vectors: &mut Vectors<'_>,
-    schema: &Schema,
-    rows: Option<usize>,
-    ids: &IdColumn,
-) -> Result<()> {
-    convert(vectors, schema)?;
-    let per_row = if schema.element == Element::Bits { schema.stride() } else { schema.dim };
-    let given = vectors.elements();
-    let wrong = match rows {
-        Some(rows) => rows.checked_mul(per_row) != Some(given),
-        None => !given.is_multiple_of(per_row),
-    };
-    if wrong {
-        let each = rows.filter(|r| *r > 0 && given.is_multiple_of(*r)).map(|r| given / r);
-        let given = match each {
-            Some(n) => format!("{n} elements a vector were given"),
-            None => {
-                format!("{given} elements were given for {} vectors", rows.map_or("whole".into(), |r| r.to_string()))
-            }
-        };
-        return Err(Error::invalid(format!("wrong dimension: {given}; the collection's vectors have {per_row}")));
-    }
-    let bad = |row: usize, what: &str, fix: &str| {
-        let name = ids.get(row).map_or(String::new(), |id| format!(" (id {id})"));
-        Err(Error::invalid(format!("vector {row}{name} {what}; {fix}")))
-    };
-    let finite = "every element must be finite: drop or repair the record";
-    match vectors {
-        Vectors::F32(v) => {
-            if all_usable(v, per_row, schema.metric) {
-                return Ok(());
-            }
-            if let Some(i) = v.iter().position(|x| x.is_nan() || x.abs() > MAX_ABS) {
-                return match v[i].is_finite() {
-                    true => bad(
-                        i / per_row,
-                        &format!("holds {}", v[i]),
-                        "beyond 1e15 distances overflow: scale the vectors",
-                    ),
-                    false => bad(i / per_row, "holds NaN or infinity", finite),
-                };
-            }
-        }
-        Vectors::F16(v) => {
-            for (row, x) in v.chunks_exact(per_row).enumerate() {
-                if x.iter().any(|x| !x.is_finite()) {
-                    return bad(row, "holds NaN or infinity", finite);
-                }
-            }
-        }
-        Vectors::Bits(v) => {
-            let spare = schema.dim % 8;
-            if spare != 0 {
-                for (row, x) in v.chunks_exact(per_row).enumerate() {
-                    if x[per_row - 1] >> spare != 0 {
-                        return bad(
-                            row,
-                            "has bits set beyond its dimensions",
-                            "the unused bits of the last byte must be 0",
-                        );
-                    }
-                }
-            }
-        }
-        Vectors::I8(_) | Vectors::U8(_) => {}
-    }
-    if schema.metric == Metric::Cosine {
-        let fix = "cosine has no direction for it: drop the record or use l2 or dot";
-        let zero = match vectors {
-            Vectors::F32(v) => v.chunks_exact(per_row).position(is_zero),
-            Vectors::F16(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| x.to_f32() == 0.0)),
-            Vectors::I8(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| *x == 0)),
-            Vectors::U8(v) | Vectors::Bits(v) => v.chunks_exact(per_row).position(|x| x.iter().all(|x| *x == 0)),
-        };
-        if let Some(row) = zero {
-            return bad(row, "is zero (its norm is below 1e-15)", fix);
-        }
-    }
-    Ok(())
-}
-
-/// Largest magnitude of an f32 element: 65,536 squares of twice this still sum to a finite f32.
-const MAX_ABS: f32 = 1e15;
-/// Elements of a batch from which two threads check them.
-const CHECK_IN_PARALLEL: usize = 1 << 20;
-/// Rows that are checked while they are in the cache.
-const CHECK_ROWS: usize = 64;
-
-fn convert(vectors: &mut Vectors<'_>, schema: &Schema) -> Result<()> {
-    let from = vectors.element();
-    let to = schema.element;
-    if from == to {
-        return Ok(());
-    }
-    if from == Element::Bits || to == Element::Bits {
-        return Err(Error::invalid(format!(
-            "{} vectors were given; the collection stores {}: pack bits eight to a byte, least significant first",
-            from.name(),
-            to.name()
-        )));
-    }
-    let wide: Vec<f32> = match vectors {
-        Vectors::F32(v) => v.to_vec(),
-        Vectors::F16(v) => v.iter().map(|x| x.to_f32()).collect(),
-        Vectors::I8(v) => v.iter().map(|x| f32::from(*x)).collect(),
-        Vectors::U8(v) | Vectors::Bits(v) => v.iter().map(|x| f32::from(*x)).collect(),
-    };
-    let misfit = |x: f32| {
-        Error::invalid(format!(
-            "{} vectors were given to a collection that stores {}, and {x} has no exact place there: use element type \
-                f32, or scale and round the vectors",
-            from.name(),
-            to.name()
-        ))
-    };
-    *vectors = match to {
-        Element::F32 => Vectors::F32(Cow::Owned(wide)),
-        Element::F16 => {
-            let narrow: Vec<f16> = wide.iter().map(|x| f16::from_f32(*x)).collect();
-            if let Some(i) = narrow.iter().position(|x| !x.is_finite()) {
-                return Err(misfit(wide[i]));
-            }
-            Vectors::F16(Cow::Owned(narrow))
-        }
-        Element::I8 => {
-            if let Some(x) = wide.iter().find(|x| f32::from(**x as i8) != **x) {
-                return Err(misfit(*x));
-            }
-            Vectors::I8(Cow::Owned(wide.iter().map(|x| *x as i8).collect()))
-        }
-        Element::U8 => {
-            if let Some(x) = wide.iter().find(|x| f32::from(**x as u8) != **x) {
-                return Err(misfit(*x));
-            }
-            Vectors::U8(Cow::Owned(wide.iter().map(|x| *x as u8).collect()))
-        }
-        Element::Bits => return Ok(()),
-    };
-    Ok(())
-}
-
 /// A change to one record; what is `None` stays as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Patch<'a> {
@@ -539,6 +421,10 @@ pub struct Patch<'a> {
     pub metadata: Option<Value>,
     /// The new text; `Some(None)` removes it.
     pub text: Option<Option<String>>,
+    /// The new vectors of further fields, by name; `None` removes one.
+    pub vectors: BTreeMap<String, Option<Vectors<'a>>>,
+    /// The new sparse vectors, by the field's name; `None` removes one.
+    pub sparse: BTreeMap<String, Option<Sparse>>,
 }
 
 /// One stored record.
@@ -552,6 +438,10 @@ pub struct Record {
     pub metadata: Option<Value>,
     /// The text, if any.
     pub text: Option<String>,
+    /// The vectors of further fields that the record has, by the field's name, exactly as stored.
+    pub vectors: BTreeMap<String, Vector>,
+    /// The sparse vectors that the record has, by the field's name.
+    pub sparse: BTreeMap<String, Sparse>,
 }
 
 /// Which fields of a hit to fetch besides id, distance and score.
@@ -565,19 +455,21 @@ pub struct Include {
     pub text: bool,
     /// The piece of the text that matches, with its matches marked; for searches by text.
     pub snippet: bool,
+    /// The vectors and sparse vectors of further fields.
+    pub fields: bool,
 }
 
 impl Include {
     /// Ids, distances and scores alone.
-    pub const NONE: Include = Include { vector: false, metadata: false, text: false, snippet: false };
+    pub const NONE: Include = Include { vector: false, metadata: false, text: false, snippet: false, fields: false };
     /// Everything.
-    pub const ALL: Include = Include { vector: true, metadata: true, text: true, snippet: true };
+    pub const ALL: Include = Include { vector: true, metadata: true, text: true, snippet: true, fields: true };
 }
 
 impl Default for Include {
-    /// Metadata and text, without the vector.
+    /// Metadata and text, without vectors.
     fn default() -> Self {
-        Include { vector: false, metadata: true, text: true, snippet: false }
+        Include { metadata: true, text: true, ..Include::NONE }
     }
 }
 
@@ -598,7 +490,7 @@ pub struct SearchOptions {
     pub recall: f32,
     /// Overrides `recall` with a fixed effort: nodes of a graph to expand.
     pub ef: Option<usize>,
-    /// How a hybrid search makes one order of two.
+    /// How a search by several things makes one order of theirs.
     pub fuse: Fuse,
     /// Only hits within this distance.
     pub max_distance: Option<f32>,
@@ -606,6 +498,8 @@ pub struct SearchOptions {
     pub exclude: Vec<Id>,
     /// Chooses hits that differ from each other.
     pub mmr: Option<Mmr>,
+    /// The field whose vectors are searched; `None`: the records' own.
+    pub using: Option<String>,
 }
 
 /// How hits are chosen that differ from each other (maximal marginal relevance): one after the other, of the nearest
@@ -625,19 +519,46 @@ impl Mmr {
     }
 }
 
-/// How the order by vector and the order by text become one.
+/// How the orders of several searches become one.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Fuse {
-    /// Reciprocal rank fusion: a record of rank r in one order gets 1 / (60 + r) of it. A score is the sum of both,
-    /// scaled so that the first of both orders has 1.
+    /// Reciprocal rank fusion: a record of rank r in one order gets 1 / (60 + r) of it. A score is the sum over all
+    /// orders, scaled so that the first of every order has 1.
     #[default]
     Rrf,
+    /// As `Rrf`, but of ranks that follow the scores: the best record of an order has rank 0, the 61st rank 60, and any
+    /// other what its score says. An order weighs by the square of how far its best stands out: the difference to the
+    /// 61st in proportion to the larger of both (distances, or scores; 0 for no match). So a query that is all in its
+    /// words is decided by the words. A score of 1 is the first of every order.
+    Adaptive,
     /// `alpha` times the vector's score and `1 - alpha` times the text's, each scaled over the candidates: the best is
-    /// 1, and 0 is the worst candidate by vector, or no match by text.
+    /// 1, and 0 is the worst candidate by vector, or no match by text. Sparse vectors count as texts do. Several of one
+    /// kind share its weight; where there is one kind alone, `alpha` means nothing.
     Weighted {
-        /// 0 to 1: the weight of the vector.
+        /// 0 to 1: the weight of vectors.
         alpha: f32,
     },
+}
+
+impl Fuse {
+    /// From its name, `rrf`, `adaptive` or `weighted`, and the weight of vectors, which only `weighted` has: 0.5 if not
+    /// given.
+    ///
+    /// # Errors
+    /// `InvalidInput` for another name, and for a weight with one that has none.
+    pub fn named(name: &str, alpha: Option<f32>) -> Result<Fuse> {
+        match (name, alpha) {
+            ("weighted", alpha) => Ok(Fuse::Weighted { alpha: alpha.unwrap_or(0.5) }),
+            ("rrf", None) => Ok(Fuse::Rrf),
+            ("adaptive", None) => Ok(Fuse::Adaptive),
+            ("rrf" | "adaptive", Some(alpha)) => Err(Error::invalid(format!(
+                "alpha = {alpha} was given with the fusion {name:?}, which has no weights; it goes with \"weighted\""
+            ))),
+            _ => Err(Error::invalid(format!(
+                "the fusion {name:?} was given; \"rrf\", \"adaptive\" or \"weighted\" was expected"
+            ))),
+        }
+    }
 }
 
 impl SearchOptions {
@@ -655,7 +576,14 @@ impl SearchOptions {
             max_distance: None,
             exclude: Vec::new(),
             mmr: None,
+            using: None,
         }
+    }
+
+    /// Searches the vectors of a further field instead of the records' own.
+    pub fn using(mut self, field: impl Into<String>) -> Self {
+        self.using = Some(field.into());
+        self
     }
 
     /// Skips the best `offset` hits.
@@ -688,7 +616,7 @@ impl SearchOptions {
         self
     }
 
-    /// Sets how a hybrid search makes one order of two.
+    /// Sets how a search by several things makes one order of theirs.
     pub fn fuse(mut self, fuse: Fuse) -> Self {
         self.fuse = fuse;
         self
@@ -734,6 +662,8 @@ pub struct Hit {
     pub vector_score: Option<f32>,
     /// The BM25 score, where the search's text matches the record's.
     pub text_score: Option<f32>,
+    /// The scores by the further fields that were searched, by the field's name: higher is better.
+    pub field_scores: BTreeMap<String, f32>,
     /// The vector, if asked for.
     pub vector: Option<Vector>,
     /// The metadata, if asked for and present.
@@ -742,6 +672,10 @@ pub struct Hit {
     pub text: Option<String>,
     /// The piece of the text that matches, if asked for and the search's text matches.
     pub snippet: Option<Snippet>,
+    /// The vectors of further fields, by the field's name, if asked for.
+    pub vectors: BTreeMap<String, Vector>,
+    /// The sparse vectors, by the field's name, if asked for.
+    pub sparse: BTreeMap<String, Sparse>,
 }
 
 /// The results of one search, best first; records at equal distances keep one order as long as the collection does not

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::ids::IdColumn;
 use crate::manifest::{LOCK_PATH, LOG_DIR, SEGMENT_DIR, read_all};
 use crate::query::exec;
-use crate::record::{Batch, Record, Vectors};
-use crate::schema::Schema;
+use crate::record::{Batch, Record, Vector, Vectors};
+use crate::schema::{Field, FieldKind, Schema};
 use crate::segment::RowSource;
 use crate::segment::format::{HEADER_BYTES, Header, SegmentSchema};
 use crate::segment::reader::Segment;
@@ -127,7 +127,10 @@ impl Target {
     }
 
     fn push(&mut self, record: Record) -> Result<()> {
+        let sparse: usize = record.sparse.values().map(|value| value.len() * 8).sum();
+        let vectors: usize = record.vectors.values().map(|vector| Vectors::from(vector).as_le_bytes().len()).sum();
         self.bytes += self.collection.schema().stride() + record.text.as_ref().map_or(0, String::len) + 64;
+        self.bytes += sparse + vectors;
         self.records.push(record);
         if self.records.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
@@ -139,20 +142,29 @@ impl Target {
             return Ok(());
         }
         let ids: IdColumn = records.iter().map(|r| &r.id).collect();
-        let vectors = concatenate(&records);
-        let batch = Batch::new(ids, vectors)
+        let vectors = concatenate(records.iter().map(|r| &r.vector));
+        let mut batch = Batch::new(ids, vectors)
             .with_metadata(records.iter().map(|r| r.metadata.as_ref()))?
             .with_text(records.iter().map(|r| r.text.as_deref()));
+        for Field { name, kind } in &self.collection.schema().fields {
+            batch = match kind {
+                FieldKind::Sparse => batch.with_sparse(name, records.iter().map(|r| r.sparse.get(name))),
+                FieldKind::Vector(_) => {
+                    let present = records.iter().map(|r| r.vectors.contains_key(name));
+                    let vectors = concatenate(records.iter().filter_map(|r| r.vectors.get(name)));
+                    batch.with_some_vectors(name, present, vectors)
+                }
+            };
+        }
         self.saved += self.collection.upsert(batch)? as u64;
         Ok(())
     }
 }
 
-fn concatenate(records: &[Record]) -> Vectors<'static> {
-    use crate::record::Vector;
+fn concatenate<'a>(vectors: impl Iterator<Item = &'a Vector>) -> Vectors<'static> {
     let mut out: Option<Vector> = None;
-    for record in records {
-        match (&mut out, &record.vector) {
+    for vector in vectors {
+        match (&mut out, vector) {
             (None, vector) => out = Some(vector.clone()),
             (Some(Vector::F32(all)), Vector::F32(more)) => all.extend_from_slice(more),
             (Some(Vector::F16(all)), Vector::F16(more)) => all.extend_from_slice(more),
@@ -257,7 +269,7 @@ fn apply_frame(found: &mut Found, kind: FrameKind, payload: &[u8]) -> Result<()>
     let collection = &found.target.collection;
     match kind {
         FrameKind::Upsert => {
-            let Some(block) = decode_upsert(payload, schema.stride(), found.schema.hash_seed) else { return Ok(()) };
+            let Some(block) = decode_upsert(payload, schema, found.schema.hash_seed) else { return Ok(()) };
             for row in 0..block.rows() {
                 found.target.push(exec::record(&found.target.collection.state, &block, row)?)?;
             }

@@ -1,4 +1,4 @@
-//! What a collection holds: element type, dimensions, metric; and the limits on what a user hands in.
+//! What a collection holds: element type, dimensions, metric, further fields; and the limits on what a user hands in.
 
 use crate::error::{Error, Result};
 use crate::text::Analyzer;
@@ -218,6 +218,70 @@ impl std::str::FromStr for Profile {
     }
 }
 
+/// A further vector of a record, beside its own: what [`Schema`] says of that one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VectorField {
+    /// Dimensions, 1 to [`MAX_DIM`].
+    pub dim: usize,
+    /// The element type, as stored.
+    #[serde(default)]
+    pub element: Element,
+    /// The metric.
+    #[serde(default)]
+    pub metric: Metric,
+    /// How graphs hold the vectors.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quantization: Quantization,
+}
+
+impl VectorField {
+    /// f32 vectors of `dim` dimensions under `metric`.
+    pub fn new(dim: usize, metric: Metric) -> Self {
+        VectorField { dim, element: Element::F32, metric, quantization: Quantization::Auto }
+    }
+
+    /// The same with another element type.
+    pub fn with_element(mut self, element: Element) -> Self {
+        self.element = element;
+        self
+    }
+
+    /// The same with graphs that hold the vectors in another way.
+    pub fn with_quantization(mut self, quantization: Quantization) -> Self {
+        self.quantization = quantization;
+        self
+    }
+}
+
+/// What a further field of a record holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum FieldKind {
+    /// A vector.
+    Vector(VectorField),
+    /// A [`Sparse`](crate::Sparse) vector, compared by the dot product.
+    Sparse,
+}
+
+impl FieldKind {
+    fn describe(&self) -> String {
+        match self {
+            FieldKind::Vector(v) => format!("a vector of {} dimensions", v.dim),
+            FieldKind::Sparse => "a sparse vector".to_owned(),
+        }
+    }
+}
+
+/// A field of a record beside its vector, metadata and text. A record may lack it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name, 1 to [`MAX_NAME_BYTES`] bytes; not `id`, `vector`, `metadata` or `text`.
+    pub name: String,
+    /// What it holds.
+    #[serde(flatten)]
+    pub kind: FieldKind,
+}
+
 /// What a collection holds. Fixed when the collection is created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
@@ -238,6 +302,9 @@ pub struct Schema {
     /// What to be sparing with.
     #[serde(default, skip_serializing_if = "is_default")]
     pub profile: Profile,
+    /// Further fields, at most [`MAX_FIELDS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -247,8 +314,15 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Schema {
     /// f32 vectors of `dim` dimensions under `metric`.
     pub fn new(dim: usize, metric: Metric) -> Self {
-        let (quantization, profile) = (Quantization::Auto, Profile::Default);
-        Schema { dim, element: Element::F32, metric, analyzer: Analyzer::default(), quantization, profile }
+        Schema {
+            dim,
+            element: Element::F32,
+            metric,
+            analyzer: Analyzer::default(),
+            quantization: Quantization::Auto,
+            profile: Profile::Default,
+            fields: Vec::new(),
+        }
     }
 
     /// The same with another element type.
@@ -275,6 +349,97 @@ impl Schema {
         self
     }
 
+    /// The same with a further vector in its records.
+    pub fn with_vectors(self, name: impl Into<String>, field: VectorField) -> Self {
+        self.with_field(name.into(), FieldKind::Vector(field))
+    }
+
+    /// The same with a sparse vector in its records.
+    pub fn with_sparse(self, name: impl Into<String>) -> Self {
+        self.with_field(name.into(), FieldKind::Sparse)
+    }
+
+    fn with_field(mut self, name: String, kind: FieldKind) -> Self {
+        self.fields.push(Field { name, kind });
+        self
+    }
+
+    /// A further field's number, counted from 0, and what it holds.
+    pub(crate) fn field(&self, name: &str) -> Result<(usize, &FieldKind)> {
+        let found = self.fields.iter().enumerate().find(|(_, field)| field.name == name);
+        found.map(|(number, field)| (number, &field.kind)).ok_or_else(|| {
+            let known: Vec<&str> = self.fields.iter().map(|field| field.name.as_str()).collect();
+            let known = if known.is_empty() { "it has no further fields".into() } else { known.join(", ") };
+            Error::invalid(format!("the collection has no field {name:?}: {known}"))
+        })
+    }
+
+    /// The number of a sparse field.
+    pub(crate) fn sparse_field(&self, name: &str) -> Result<usize> {
+        match self.field(name)? {
+            (number, FieldKind::Sparse) => Ok(number),
+            (_, other) => {
+                Err(Error::invalid(format!("field {name:?} was taken for a sparse vector; it is {}", other.describe())))
+            }
+        }
+    }
+
+    /// The numbers and names of the sparse fields.
+    pub(crate) fn sparse_fields(&self) -> impl Iterator<Item = (usize, &str)> {
+        let sparse = self.fields.iter().enumerate().filter(|(_, field)| field.kind == FieldKind::Sparse);
+        sparse.map(|(number, field)| (number, field.name.as_str()))
+    }
+
+    /// The further vectors, by the field's number, each with the schema of a collection with this vector alone.
+    pub(crate) fn vector_fields(&self) -> Vec<(usize, Schema)> {
+        let schema = |(number, field): (usize, &Field)| match &field.kind {
+            FieldKind::Vector(kind) => Some((number, self.alone(kind))),
+            FieldKind::Sparse => None,
+        };
+        self.fields.iter().enumerate().filter_map(schema).collect()
+    }
+
+    /// Bytes of the records' own vectors (`None`) and of each further one, by the field's number.
+    pub(crate) fn strides(&self) -> impl Iterator<Item = (Option<usize>, usize)> {
+        let stride = |(number, field): (usize, &Field)| match &field.kind {
+            FieldKind::Vector(kind) => Some((Some(number), kind.element.stride(kind.dim))),
+            FieldKind::Sparse => None,
+        };
+        std::iter::once((None, self.stride())).chain(self.fields.iter().enumerate().filter_map(stride))
+    }
+
+    /// The number of a further vector.
+    pub(crate) fn vector_field(&self, name: &str) -> Result<usize> {
+        match self.field(name)? {
+            (number, FieldKind::Vector(_)) => Ok(number),
+            (_, other) => {
+                Err(Error::invalid(format!("field {name:?} was taken for a vector; it is {}", other.describe())))
+            }
+        }
+    }
+
+    /// The schema of a collection whose records' own vectors are those of a further field.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such field, or it is one of sparse vectors.
+    pub fn of_field(&self, name: &str) -> Result<Schema> {
+        let number = self.vector_field(name)?;
+        let found = self.vector_fields().into_iter().find(|(field, _)| *field == number);
+        Ok(found.map_or_else(|| self.clone(), |(_, schema)| schema))
+    }
+
+    /// The schema of a collection with this vector alone.
+    pub(crate) fn alone(&self, field: &VectorField) -> Schema {
+        Schema {
+            dim: field.dim,
+            element: field.element,
+            metric: field.metric,
+            quantization: field.quantization,
+            fields: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// The quantization that graphs are built with.
     pub(crate) fn codes(&self) -> Quantization {
         match (self.quantization, self.profile) {
@@ -286,6 +451,11 @@ impl Schema {
     /// Bytes of one stored vector.
     pub fn stride(&self) -> usize {
         self.element.stride(self.dim)
+    }
+
+    /// Elements of one vector (bytes, for bits).
+    pub(crate) fn elements_per_row(&self) -> usize {
+        if self.element == Element::Bits { self.stride() } else { self.dim }
     }
 
     /// Refuses dimensions out of range and metrics that do not fit the element type.
@@ -322,9 +492,49 @@ impl Schema {
                 "quantization rabitq with profile compact given; compact saves the memory that rabitq takes: leave out one",
             ));
         }
-        self.analyzer.validate()
+        self.analyzer.validate()?;
+        self.validate_fields()
+    }
+
+    fn validate_fields(&self) -> Result<()> {
+        if self.fields.len() > MAX_FIELDS {
+            return Err(Error::LimitExceeded(format!(
+                "{} further fields were given; a collection has at most {MAX_FIELDS}",
+                self.fields.len()
+            )));
+        }
+        for (number, Field { name, kind }) in self.fields.iter().enumerate() {
+            if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+                return Err(Error::invalid(format!(
+                    "field name {name:?}: use 1 to {MAX_NAME_BYTES} bytes without control characters"
+                )));
+            }
+            if RESERVED_NAMES.contains(&name.as_str()) {
+                return Err(Error::invalid(format!("field name {name:?} belongs to a part that every record has")));
+            }
+            if self.fields[..number].iter().any(|other| other.name == *name) {
+                return Err(Error::invalid(format!("two fields are called {name:?}; give each a name of its own")));
+            }
+            if let FieldKind::Vector(field) = kind {
+                self.alone(field).validate().map_err(|e| in_field(e, name))?;
+            }
+        }
+        Ok(())
     }
 }
+
+/// An error about a field, with its name.
+pub(crate) fn in_field(error: Error, name: &str) -> Error {
+    match error {
+        Error::InvalidInput(what) => Error::InvalidInput(format!("field {name:?}: {what}")),
+        Error::LimitExceeded(what) => Error::LimitExceeded(format!("field {name:?}: {what}")),
+        Error::Unsupported(what) => Error::Unsupported(format!("field {name:?}: {what}")),
+        other => other,
+    }
+}
+
+/// Names of what every record has.
+const RESERVED_NAMES: [&str; 4] = ["id", "vector", "metadata", "text"];
 
 /// Most dimensions of a vector.
 pub const MAX_DIM: usize = 65_536;
@@ -348,7 +558,11 @@ pub const MAX_METADATA_BYTES: usize = 1 << 20;
 pub const MAX_METADATA_DEPTH: usize = 64;
 /// Most bytes of one record's text.
 pub const MAX_TEXT_BYTES: usize = 16 << 20;
-/// Most bytes of a collection's name.
+/// Most further fields of a collection.
+pub const MAX_FIELDS: usize = 16;
+/// Most entries of one sparse vector.
+pub const MAX_SPARSE_ENTRIES: usize = 65_536;
+/// Most bytes of a collection's or a field's name.
 pub const MAX_NAME_BYTES: usize = 255;
 /// Most collections of one database.
 pub const MAX_COLLECTIONS: usize = 1_024;

@@ -8,6 +8,7 @@
 
 mod common;
 
+use common::fields::with_fields;
 use common::flips::{Golden, Tally, Verdict, golden, kind};
 use common::generate;
 use common::model::{Row, State, Step};
@@ -21,8 +22,10 @@ use std::time::Instant;
 /// A workload that leaves every kind of file behind: several segments, tombstones on them, and a log with records.
 fn steps() -> Vec<Step> {
     let mut rng = Rng::new(77);
-    let schemas =
-        [("docs", Schema::new(4, Metric::L2)), ("bits", Schema::new(12, Metric::Hamming).with_element(Element::Bits))];
+    let schemas = [
+        ("docs", with_fields(Schema::new(4, Metric::L2))),
+        ("bits", Schema::new(12, Metric::Hamming).with_element(Element::Bits)),
+    ];
     let mut steps = Vec::new();
     for (name, schema) in &schemas {
         let mut put = |ids: std::ops::Range<u64>| {
@@ -104,7 +107,7 @@ fn no_flipped_bit_gives_a_wrong_answer() {
     let flips = tallies[0].total() + tallies[1].total();
     let line = format!("bit flips: {flips} judged, {:.0} s", started.elapsed().as_secs_f64());
     conclude(&line, &violations);
-    for wanted in ["manifest", "log", "data", "tombstones", "text"] {
+    for wanted in ["manifest", "log", "data", "tombstones", "text", "sparse"] {
         assert!(tallies[0].0.contains_key(wanted), "the golden database has no {wanted} file");
     }
 }
@@ -195,6 +198,8 @@ fn stale_files_are_noticed() {
                 Ok(verdict @ Verdict::Harmless) if kind(&path) == "log" => counts.add("log", &verdict),
                 // A text index is made again from the texts.
                 Ok(verdict @ Verdict::Reported) if kind(&path) == "text" => counts.add("text", &verdict),
+                // So is an index of sparse vectors.
+                Ok(verdict @ Verdict::Reported) if kind(&path) == "sparse" => counts.add("sparse", &verdict),
                 Ok(verdict) => violations.push(format!("{path} with the bytes of an older {old}: {verdict:?}")),
                 Err(message) => violations.push(format!("{path} with the bytes of an older {old}: {message}")),
             }

@@ -1,7 +1,10 @@
 //! A database of every released format opens and answers, for ever. `OMENDB_WRITE_GOLDEN=1` writes the one of the
 //! current format anew, which is right only before its release.
 
-use omendb::{Batch, Database, Element, Id, IdColumn, Metric, Options, Schema, SearchOptions, Vector, Vectors};
+use omendb::{
+    Batch, Collection, Database, Element, Id, IdColumn, Metric, Options, Plan, Schema, SearchOptions, Sparse, Vector,
+    VectorField, Vectors,
+};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +59,69 @@ fn write(path: &Path) {
     upsert(&db, 150..160);
     docs.delete([&id(151)]).unwrap();
     db.close().unwrap();
+}
+
+/// Further fields in a segment with graphs and indexes on disk, with tombstones, and in the log.
+fn write_fields(path: &Path) {
+    let db = Options::new().seed(2).background(false).open(path).unwrap();
+    let title = VectorField::new(3, Metric::Dot).with_element(Element::I8);
+    let schema = Schema::new(2, Metric::L2).with_vectors("title", title).with_sparse("terms");
+    let docs = db.create_collection("papers", schema).unwrap();
+    upsert_fields(&docs, 0..30);
+    docs.wait_indexed(false).unwrap();
+    docs.delete((0..30u64).step_by(7)).unwrap();
+    db.flush().unwrap();
+    upsert_fields(&docs, 30..35);
+    db.close().unwrap();
+}
+
+fn title(n: u64) -> Option<Vec<i8>> {
+    (!n.is_multiple_of(3)).then(|| vec![n as i8, -(n as i8), 7])
+}
+
+fn terms(n: u64) -> Option<Sparse> {
+    let entries = [(n as u32 % 5, n as f32 + 0.25), (u32::MAX - n as u32, -1.0)];
+    (!n.is_multiple_of(4)).then(|| Sparse::new(entries).unwrap())
+}
+
+fn upsert_fields(docs: &Collection, range: std::ops::Range<u64>) {
+    let titles: Vec<i8> = range.clone().filter_map(title).flatten().collect();
+    let terms: Vec<Option<Sparse>> = range.clone().map(terms).collect();
+    let vectors: Vec<f32> = range.clone().flat_map(|n| [n as f32, 0.0]).collect();
+    let batch = Batch::new(range.clone().collect(), vectors)
+        .with_some_vectors("title", range.map(|n| title(n).is_some()), Vectors::I8(titles.into()))
+        .with_sparse("terms", terms.iter().map(Option::as_ref));
+    docs.upsert(batch).unwrap();
+}
+
+#[test]
+fn further_fields_of_every_released_format_are_read() {
+    let format = "1.0-fields";
+    if std::env::var_os("OMENDB_WRITE_GOLDEN").is_some() {
+        let _ = std::fs::remove_dir_all(golden(format));
+        write_fields(&golden(format));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    copy(&golden(format), dir.path());
+    let db = Options::new().background(false).open(dir.path()).unwrap();
+    assert_eq!(db.check(true).unwrap().problems, Vec::<String>::new());
+    let docs = db.collection("papers").unwrap();
+    let live: Vec<u64> = (0..35).filter(|n| *n >= 30 || n % 7 != 0).collect();
+    assert_eq!(docs.count().unwrap(), live.len() as u64);
+    for n in &live {
+        let record = docs.get(*n).unwrap().unwrap();
+        assert_eq!(record.vectors.get("title").cloned(), title(*n).map(Vector::I8), "{n}");
+        assert_eq!(record.sparse.get("terms").cloned(), terms(*n), "{n}");
+    }
+    let query = Sparse::new([(3, 1.0)]).unwrap();
+    let told = docs.explain_sparse("terms", &query, &SearchOptions::new(50)).unwrap();
+    let found: Vec<Id> = told.hits.iter().map(|hit| hit.id.clone()).collect();
+    let mut expected: Vec<u64> = live.iter().copied().filter(|n| n % 5 == 3 && n % 4 != 0).collect();
+    expected.reverse();
+    assert_eq!(found, expected.into_iter().map(Id::U64).collect::<Vec<_>>());
+    assert_eq!(told.parts[0].plan, Plan::Postings, "the index that was stored is used");
+    let hits = docs.search(Vectors::I8(vec![1, 0, 0].into()), &SearchOptions::new(1).using("title")).unwrap();
+    assert_eq!(hits[0].id, Id::U64(34));
 }
 
 fn expected() -> Vec<u64> {

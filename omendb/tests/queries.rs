@@ -389,6 +389,8 @@ fn graphs_answer_the_same_questions() {
     let narrow = plain.clone().filter(Filter::from_sql("cluster = 5").unwrap());
     let told = docs.explain(&vectors[..32], &narrow).unwrap();
     assert!(told.parts.iter().all(|part| part.plan == Plan::Codes && part.reason.is_some()), "{told:?}");
+    let bounded = docs.search(&vectors[..32], &narrow.clone().max_distance(3.0)).unwrap();
+    assert!(bounded.len() == 10 || bounded.complete, "{bounded:?}");
     let tiny = plain.clone().filter(Filter::from_sql("cluster = 5 AND half = 0").unwrap());
     let told = docs.explain(&vectors[..32], &tiny).unwrap();
     assert!(told.parts.iter().all(|part| part.plan == Plan::Scan) && told.hits.is_empty() && told.hits.complete);

@@ -1,6 +1,7 @@
 //! `create`: an empty collection, and the database around it.
 
 use crate::failure::Result;
+use crate::formats::fields::FieldOptions;
 use crate::output::Output;
 use crate::target;
 use omendb::{Analyzer, Element, Metric, Profile, Quantization, Schema};
@@ -14,7 +15,8 @@ Examples:
   omendb create library.omen docs --dim 384
   omendb create library.omen images --dim 512 --metric l2 --element f16
   omendb create library.omen small --dim 384 --profile compact
-  omendb create library.omen hashes --dim 256 --metric hamming --element bits")]
+  omendb create library.omen hashes --dim 256 --metric hamming --element bits
+  omendb create library.omen papers --dim 384 --vectors title:384 --vectors image:512:dot:i8 --sparse terms")]
 pub struct Create {
     /// Directory of the database
     db: PathBuf,
@@ -38,6 +40,8 @@ pub struct Create {
     /// default, or compact for less memory
     #[arg(long, default_value = "default")]
     profile: Profile,
+    #[command(flatten)]
+    fields: FieldOptions,
 }
 
 impl Create {
@@ -48,8 +52,10 @@ impl Create {
             .with_quantization(self.quantization)
             .with_profile(self.profile)
             .with_analyzer(self.analyzer);
+        let schema = self.fields.add_to(schema)?;
         schema.validate()?;
         let db = target::write_or_create(&self.db)?;
+        let fields = schema.fields.len();
         db.create_collection(&self.collection, schema)?;
         db.close()?;
         let text = format!(
@@ -64,7 +70,7 @@ impl Create {
             "database": self.db, "collection": self.collection,
             "dim": self.dim, "metric": self.metric.name(), "element": self.element.name(),
             "analyzer": self.analyzer.to_string(),
-            "quantization": self.quantization.name(), "profile": self.profile.name(),
+            "quantization": self.quantization.name(), "profile": self.profile.name(), "fields": fields,
         });
         Ok(Output::new(text, json))
     }

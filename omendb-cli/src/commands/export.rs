@@ -3,6 +3,7 @@
 use super::export_parquet::{ParquetExport, Written};
 use super::progress::Progress;
 use crate::failure::{Failure, Result, invalid, io};
+use crate::formats::fields::options_of;
 use crate::output::{self, Output, bytes, count, record_json};
 use crate::target::{self, Target};
 use omendb::{Collection, Element, Metric, Records};
@@ -49,6 +50,13 @@ impl Export {
             Some("jsonl" | "ndjson") => false,
             _ => return Err(invalid(format!("{}: the name must end in .jsonl or .parquet", self.file.display()))),
         };
+        if parquet && !collection.schema().fields.is_empty() {
+            return Err(invalid(format!(
+                "{}: a parquet file does not hold the further fields of {}; export to a .jsonl file",
+                self.file.display(),
+                collection.name()
+            )));
+        }
         if self.file.exists() && !self.force {
             return Err(Failure::Engine(omendb::Error::AlreadyExists(format!(
                 "{}; name another file, or replace it with --force",
@@ -89,6 +97,7 @@ impl Export {
             if schema.element == Element::Bits {
                 options.push_str(&format!(" --dim {}", schema.dim));
             }
+            options.push_str(&options_of(schema));
         }
         let text = format!(
             "exported {} records of {} to {} ({})\nread it back with: omendb import NEW.omen {} {options}",

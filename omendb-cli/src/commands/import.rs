@@ -3,6 +3,7 @@
 use super::cursor::Cursor;
 use super::progress::Progress;
 use crate::failure::{Failure, Result, invalid};
+use crate::formats::fields::{FieldOptions, add_to_batch};
 use crate::formats::{self, Block, Columns, Format, Source, check_finite};
 use crate::output::{Output, count, rate};
 use crate::target;
@@ -24,7 +25,8 @@ Examples:
   omendb import library.omen hashes.npy --element bits --metric hamming
   omendb import library.omen docs.csv --dry-run                   only read and check the file
 
-The collection is made from the file's dimensions and type if there is none of that name. Records whose ids are
+The collection is made from the file's dimensions and type if there is none of that name, with the further fields that
+--vectors and --sparse declare; a JSON line holds them under \"fields\": {\"title\": [..], \"terms\": {\"12\": 0.5}}. Records whose ids are
 known are replaced; of rows with the same id the last one counts. Killed at any moment, the same command
 goes on where it stopped; run again after it is done, it imports the file again, which changes nothing. A file that
 is not whole is refused with the place of the damage;
@@ -59,6 +61,8 @@ pub struct Import {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    fields: FieldOptions,
+    #[command(flatten)]
     columns: Columns,
 }
 
@@ -75,8 +79,13 @@ impl Import {
         };
         let schema = match &existing {
             Some(collection) => self.fitting(&*source, collection)?,
-            None => self.schema(&*source)?,
+            None => self.fields.add_to(self.schema(&*source)?)?,
         };
+        schema.validate()?;
+        let columns = Columns { further: !schema.fields.is_empty(), ..self.columns.clone() };
+        if columns.further {
+            source = formats::open(&self.file, self.format, &columns)?;
+        }
         // The first block is read before anything is made, so that a bad file leaves nothing behind.
         let mut first = source.next_block()?;
         if let Some(block) = &mut first {
@@ -92,7 +101,7 @@ impl Import {
         let cursor = Cursor::new(&self.file, &name, &options)?;
         let done = if known && !self.restart { cursor.rows(&db, &collection)? } else { 0 };
         if done > 0 {
-            source = formats::open(&self.file, self.format, &self.columns)?;
+            source = formats::open(&self.file, self.format, &columns)?;
             source.skip(done)?;
             first = None;
         }
@@ -313,6 +322,9 @@ impl Run<'_> {
         }
         if let Some(text) = &block.text {
             batch = batch.with_text(text.iter().map(Option::as_deref));
+        }
+        if let Some(fields) = &block.fields {
+            batch = add_to_batch(batch, fields, self.collection.schema()).map_err(|e| e.at(&place))?;
         }
         self.collection.upsert(batch).map_err(Failure::from).map_err(|e| e.at(&place))?;
         self.rows += rows;

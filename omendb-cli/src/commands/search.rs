@@ -1,10 +1,14 @@
 //! `search`: the best records for a vector, a record, a text, or a vector and a text together.
 
 use crate::failure::{Failure, Result, invalid};
+use crate::formats::fields::{FIELDS_NAME, fields_json, parse_sparse};
 use crate::formats::{self, Columns, IdType, text::parse_vector};
 use crate::output::{self, Output, id_json, shorten, shortest, vector_json};
 use crate::target::{self, Target};
-use omendb::{Collection, Element, Error, Explanation, Fuse, Groups, Hit, Hits, Id, Include, SearchOptions, Vectors};
+use omendb::{
+    Collection, Element, Error, Explanation, FieldKind, Fuse, Groups, Hit, Hits, Id, Include, SearchOptions, Sparse,
+    Vectors,
+};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -25,6 +29,8 @@ Examples:
   omendb search library.omen --like king --max-distance 0.4 -k 1000
   omendb search library.omen --like king --group-by pos --per-group 3
   omendb search library.omen --like king --mmr 0.5 --explain
+  omendb search library.omen --vector '[0.1, 0.2]' --using title
+  omendb search library.omen --sparse '{\"12\": 0.5, \"7\": 1}' --text 'crash safe'
 
 Scores are higher-is-better for every metric: cosine similarity, dot product, or the negative distance; BM25 of a text;
 and 0 to 1 for both together. A text is words (any of them), \"phrases\", prefix*, fuzzy~, +must, -must_not, AND, OR, NOT
@@ -52,16 +58,25 @@ pub struct Search {
         long,
         value_name = "WORDS",
         allow_hyphen_values = true,
-        required_unless_present_any = ["vector", "vector_file", "like"]
+        required_unless_present_any = ["vector", "vector_file", "like", "sparse"]
     )]
     #[arg(conflicts_with_all = ["group_by", "explain", "mmr"])]
     text: Option<String>,
     /// How the orders by vector and by text become one
-    #[arg(long, value_name = "HOW", default_value = "rrf", value_parser = ["rrf", "weighted"], requires = "text")]
+    #[arg(long, value_name = "HOW", default_value = "rrf", value_parser = ["rrf", "adaptive", "weighted"])]
     fuse: String,
     /// Weight of the vector in --fuse weighted, 0 to 1 [default: 0.5]
-    #[arg(long, value_name = "WEIGHT", requires = "text")]
+    #[arg(long, value_name = "WEIGHT")]
     alpha: Option<f32>,
+    /// A sparse vector to search by: an object of weights by id
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["group_by", "mmr"])]
+    sparse: Option<String>,
+    /// The field of --sparse; may be left out where the collection has exactly one
+    #[arg(long, value_name = "FIELD", requires = "sparse")]
+    sparse_field: Option<String>,
+    /// Compare the vectors of this further field instead of the records' own
+    #[arg(long, value_name = "FIELD")]
+    using: Option<String>,
     /// Only records within this distance: all of them, up to -k
     #[arg(long, value_name = "DISTANCE", allow_negative_numbers = true)]
     max_distance: Option<f32>,
@@ -108,12 +123,18 @@ struct Query {
 impl Search {
     /// Searches.
     pub fn run(&self) -> Result<Output> {
+        if self.text.is_none() && self.sparse.is_none() && (self.alpha.is_some() || self.fuse != "rrf") {
+            return Err(Failure::Usage("--fuse and --alpha go with --text or --sparse".to_owned()));
+        }
         let db = target::read(&self.target.db)?;
         let collection = self.target.collection(&db)?;
         let (vector, itself) = self.query(&collection)?;
         let mut options = self.options()?;
         options.exclude.extend(itself);
         let start = Instant::now();
+        if let Some(sparse) = self.sparse(&collection)? {
+            return self.by_sparse(&collection, vector, sparse, &options);
+        }
         let Some(vector) = vector else {
             let text = self.text.as_deref().unwrap_or_default();
             let hits = collection.search_text(text, &options)?;
@@ -137,11 +158,62 @@ impl Search {
         Ok(render(&hits, self.offset, start.elapsed().as_micros() as u64))
     }
 
+    /// The sparse vector to search by, and its field.
+    fn sparse(&self, collection: &Collection) -> Result<Option<(String, Sparse)>> {
+        let Some(text) = &self.sparse else { return Ok(None) };
+        let value = parse_sparse(text).map_err(|what| invalid(format!("--sparse: {what}")))?;
+        let sparse = collection.schema().fields.iter().filter(|field| field.kind == FieldKind::Sparse);
+        let names: Vec<&String> = sparse.map(|field| &field.name).collect();
+        match (&self.sparse_field, &names[..]) {
+            (Some(name), _) => Ok(Some((name.clone(), value))),
+            (None, [only]) => Ok(Some(((*only).clone(), value))),
+            (None, _) => Err(invalid(format!(
+                "{} has {} sparse fields {names:?}; say which with --sparse-field",
+                collection.name(),
+                names.len()
+            ))),
+        }
+    }
+
+    fn by_sparse(
+        &self,
+        collection: &Collection,
+        vector: Option<Vectors<'static>>,
+        (field, value): (String, Sparse),
+        options: &SearchOptions,
+    ) -> Result<Output> {
+        let start = Instant::now();
+        let alone = vector.is_none() && self.text.is_none();
+        if self.explain && alone {
+            let told = collection.explain_sparse(&field, &value, options)?;
+            let mut output = render(&told.hits, self.offset, told.micros);
+            output.text = format!("{}\n\n{}", output.text, plan(&told));
+            output.json["explain"] = json!(told);
+            return Ok(output);
+        }
+        if self.explain {
+            return Err(invalid("--explain tells of one search alone; leave out --sparse or the rest"));
+        }
+        let hits = if alone {
+            collection.search_sparse(&field, &value, options)?
+        } else {
+            let query = omendb::Query::new().sparse(field, value);
+            let query = vector.map_or(query.clone(), |vector| query.vector(vector));
+            let query = self.text.as_deref().map_or(query.clone(), |text| query.text(text));
+            collection.search_fused(query, options)?
+        };
+        Ok(render(&hits, self.offset, start.elapsed().as_micros() as u64))
+    }
+
     fn options(&self) -> Result<SearchOptions> {
-        let include = Include { vector: self.with_vector, snippet: self.text.is_some(), ..Include::default() };
+        let (vector, snippet) = (self.with_vector, self.text.is_some());
+        let include = Include { vector, snippet, fields: vector, ..Include::default() };
         let mut options = SearchOptions::new(self.k).offset(self.offset).include(include);
         if let Some(radius) = self.max_distance {
             options = options.max_distance(radius);
+        }
+        if let Some(field) = &self.using {
+            options = options.using(field);
         }
         if let Some(recall) = self.recall {
             options = options.recall(recall);
@@ -155,15 +227,7 @@ impl Search {
         if let Some(filter) = &self.filter {
             options = options.filter(target::filter(filter)?);
         }
-        Ok(options.fuse(self.fuse()?))
-    }
-
-    fn fuse(&self) -> Result<Fuse> {
-        match (&*self.fuse, self.alpha) {
-            ("weighted", alpha) => Ok(Fuse::Weighted { alpha: alpha.unwrap_or(0.5) }),
-            (_, None) => Ok(Fuse::Rrf),
-            (_, Some(_)) => Err(invalid("--alpha goes with --fuse weighted; ranks have no weights")),
-        }
+        Ok(options.fuse(Fuse::named(&self.fuse, self.alpha)?))
     }
 
     fn query(&self, collection: &Collection) -> Result<(Option<Vectors<'static>>, Option<Id>)> {
@@ -174,8 +238,13 @@ impl Search {
                     collection.name()
                 )))
             })?;
-            let vector = Vectors::from(&record.vector);
-            return Ok((Some(owned(vector)), Some(record.id)));
+            let lacking =
+                |name: &String| Failure::Engine(Error::NotFound(format!("record {word} has no vector {name:?}")));
+            let vector = match &self.using {
+                None => &record.vector,
+                Some(name) => record.vectors.get(name).ok_or_else(|| lacking(name))?,
+            };
+            return Ok((Some(owned(Vectors::from(vector))), Some(record.id)));
         }
         if let Some(text) = &self.query.vector {
             return Ok((Some(self.parse("--vector", text, collection)?), None));
@@ -194,7 +263,9 @@ impl Search {
         let mut vector = Vec::new();
         parse_vector(text, &mut vector)
             .map_err(|what| invalid(format!("{place}: {what}; give a list such as [0.1, 0.2]")))?;
-        if collection.schema().element != Element::Bits {
+        let schema = collection.schema();
+        let searched = self.using.as_ref().map(|name| schema.of_field(name)).transpose()?;
+        if searched.as_ref().unwrap_or(schema).element != Element::Bits {
             return Ok(Vectors::F32(Cow::Owned(vector)));
         }
         let bytes: Option<Vec<u8>> = vector.iter().map(|x| Some(*x as u8).filter(|b| f32::from(*b) == *x)).collect();
@@ -322,6 +393,10 @@ fn hit_json(hit: &Hit) -> Value {
     let vector_score = hit.vector_score.filter(|score| *score != hit.score);
     map.extend(vector_score.map(|score| ("vector_score".into(), shortest(score))));
     map.extend(hit.text_score.map(|score| ("text_score".into(), shortest(score))));
+    if !hit.field_scores.is_empty() {
+        let scores = hit.field_scores.iter().map(|(name, score)| (name.clone(), shortest(*score)));
+        map.insert("field_scores".into(), Value::Object(scores.collect()));
+    }
     if let Some(snippet) = &hit.snippet {
         let highlights: Vec<_> = snippet.highlights.iter().map(|range| [range.start, range.end]).collect();
         map.insert("snippet".into(), json!({"text": snippet.text, "start": snippet.start, "highlights": highlights}));
@@ -334,6 +409,9 @@ fn hit_json(hit: &Hit) -> Value {
     }
     if let Some(text) = &hit.text {
         map.insert("text".into(), json!(text));
+    }
+    if let Some(fields) = fields_json(&hit.vectors, &hit.sparse) {
+        map.insert(FIELDS_NAME.into(), fields);
     }
     Value::Object(map)
 }

@@ -57,7 +57,7 @@ impl Layout {
                 Role::Vector if layout.vector.is_empty() => layout.vector.push(i),
                 Role::Text if layout.text.is_none() => layout.text = Some(i),
                 Role::Metadata => layout.metadata = Some(i),
-                Role::Skip => {}
+                Role::Further | Role::Skip => {}
                 _ => layout.fields.push((i, (*name).to_owned())),
             }
         }
@@ -319,7 +319,7 @@ impl Source for CsvSource {
         }
         let metadata = metadata.iter().any(Option::is_some).then_some(metadata);
         let text = text.iter().any(Option::is_some).then_some(text);
-        Ok(Some(Block { ids, vectors: Vectors::F32(Cow::Owned(vectors)), metadata, text }))
+        Ok(Some(Block { ids, vectors: Vectors::F32(Cow::Owned(vectors)), metadata, text, fields: None }))
     }
 
     fn numbered(&self) -> bool {

@@ -1,5 +1,6 @@
 //! JSON lines: one object a line, its keys the columns.
 
+use super::fields::{self, RowFields};
 use super::sidecar::{IdReader, open_ids};
 use super::text::{Lines, parse_vector};
 use super::{BLOCK_BYTES, BLOCK_ROWS, Block, Columns, Role, Source, check_dim};
@@ -30,6 +31,7 @@ struct Row {
     elements: Option<usize>,
     text: Option<String>,
     metadata: Option<Map<String, Value>>,
+    fields: Option<RowFields>,
     keys: Vec<String>,
 }
 
@@ -73,6 +75,10 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
                 Role::Field => {
                     let value = map.next_value()?;
                     row.metadata.get_or_insert_default().insert(key.clone().into_owned(), value);
+                }
+                Role::Further => {
+                    let raw = map.next_value::<&RawValue>()?;
+                    row.fields = Some(fields::parse(raw).map_err(A::Error::custom)?);
                 }
                 Role::Skip => drop(map.next_value::<serde::de::IgnoredAny>()?),
             }
@@ -180,7 +186,7 @@ impl Source for JsonlSource {
 
     fn next_block(&mut self) -> Result<Option<Block>> {
         let (mut ids, mut vectors, mut metadata, mut text) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut further) = (0, Vec::new());
         while bytes < BLOCK_BYTES && ids.len() < BLOCK_ROWS {
             let before = self.lines.progress().0;
             let Some((number, row)) = self.parse_line(&mut vectors)? else { break };
@@ -199,6 +205,7 @@ impl Source for JsonlSource {
             bytes += (self.lines.progress().0 - before) as usize / 4;
             metadata.push(row.metadata.map(Value::Object));
             text.push(row.text);
+            further.push(row.fields);
             self.row += 1;
         }
         if ids.is_empty() {
@@ -206,7 +213,9 @@ impl Source for JsonlSource {
         }
         let metadata = metadata.iter().any(Option::is_some).then_some(metadata);
         let text = text.iter().any(Option::is_some).then_some(text);
-        Ok(Some(Block { ids, vectors: Vectors::F32(Cow::Owned(vectors)), metadata, text }))
+        let with_fields = further.iter().any(Option::is_some);
+        let fields = with_fields.then(|| further.into_iter().map(Option::unwrap_or_default).collect());
+        Ok(Some(Block { ids, vectors: Vectors::F32(Cow::Owned(vectors)), metadata, text, fields }))
     }
 
     fn numbered(&self) -> bool {

@@ -5,6 +5,7 @@
 
 pub mod array;
 pub mod csv;
+pub mod fields;
 pub mod jsonl;
 pub mod npy;
 pub mod npz;
@@ -15,6 +16,7 @@ pub mod text;
 pub mod values;
 pub mod vecs;
 
+use self::fields::RowFields;
 use crate::failure::{Result, invalid, io};
 use omendb::{Element, Id, Schema, Vectors};
 use serde_json::Value;
@@ -76,6 +78,9 @@ pub struct Columns {
     /// npz]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metadata_columns: Option<Vec<String>>,
+    /// Whether the key `fields` of a JSON line holds further fields, as the collection has some.
+    #[arg(skip)]
+    pub further: bool,
 }
 
 /// How ids that are written as text are taken.
@@ -110,6 +115,8 @@ pub enum Role {
     Metadata,
     /// One field of the metadata.
     Field,
+    /// An object of further fields.
+    Further,
     /// Nothing.
     Skip,
 }
@@ -128,6 +135,8 @@ impl Columns {
             Role::Vector
         } else if Self::is(&self.text_column, TEXT_NAMES, name) {
             Role::Text
+        } else if self.further && name == fields::FIELDS_NAME {
+            Role::Further
         } else {
             match &self.metadata_columns {
                 None if name == METADATA_NAME => Role::Metadata,
@@ -183,6 +192,8 @@ pub struct Block {
     pub metadata: Option<Vec<Option<Value>>>,
     /// Their text, if the file has any: one a row.
     pub text: Option<Vec<Option<String>>>,
+    /// Their further fields, if the file has any: one a row.
+    pub fields: Option<Vec<RowFields>>,
 }
 
 impl Block {
@@ -216,6 +227,7 @@ impl Block {
         rows(&mut self.ids, &keep, 1);
         self.metadata.iter_mut().for_each(|column| rows(column, &keep, 1));
         self.text.iter_mut().for_each(|column| rows(column, &keep, 1));
+        self.fields.iter_mut().for_each(|column| rows(column, &keep, 1));
     }
 }
 
@@ -251,6 +263,8 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Bo
         Some(format) => format,
         None => detect(path)?,
     };
+    // Only JSON lines hold further fields.
+    let columns = &Columns { further: columns.further && format == Format::Jsonl, ..columns.clone() };
     Ok(match format {
         Format::Npy => Box::new(npy::NpySource::open(path, columns)?),
         Format::Npz => Box::new(npz::open(path, columns)?),
@@ -347,6 +361,7 @@ mod tests {
             vectors: Vectors::U8(Cow::Owned(vec![1, 2, 3, 4, 5, 6, 7, 8])),
             metadata: None,
             text: Some(vec![None, Some("a".into()), Some("b".into()), None]),
+            fields: None,
         };
         block.keep_last_of_each_id(2);
         assert_eq!(block.ids, [Id::from("a"), Id::U64(1), Id::from("1")]);

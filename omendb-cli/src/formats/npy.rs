@@ -127,7 +127,7 @@ impl Source for NpySource {
             }
             Some(maps.into_iter().map(|map| Some(Value::Object(map))).collect())
         };
-        Ok(Some(Block { ids, vectors, metadata, text }))
+        Ok(Some(Block { ids, vectors, metadata, text, fields: None }))
     }
 
     fn numbered(&self) -> bool {

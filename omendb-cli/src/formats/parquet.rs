@@ -268,7 +268,7 @@ impl Source for ParquetSource {
             (0..array.len()).map(|row| parquet_json::cell(array, row).as_str().map(str::to_owned)).collect()
         });
         self.row += batch.num_rows() as u64;
-        Ok(Some(Block { ids, vectors, metadata, text }))
+        Ok(Some(Block { ids, vectors, metadata, text, fields: None }))
     }
 
     fn schema(&self) -> Option<Schema> {

@@ -141,7 +141,7 @@ impl Source for VecsSource {
         };
         let ids = self.ids.take(rows)?;
         self.row += rows as u64;
-        Ok(Some(Block { ids, vectors, metadata: None, text: None }))
+        Ok(Some(Block { ids, vectors, metadata: None, text: None, fields: None }))
     }
 
     fn numbered(&self) -> bool {

@@ -1,8 +1,10 @@
 //! What the writer does, as a function of seed, thread and number; and what must be stored after it.
 
-use omendb::{Batch, Collection, Database, Error, Id, Patch, Record, Vector, Vectors};
+use omendb::{
+    Batch, Collection, Database, Error, Id, Metric, Patch, Record, Schema, Sparse, Vector, VectorField, Vectors,
+};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Dimensions of the vectors.
 pub const DIM: usize = 256;
@@ -48,6 +50,22 @@ pub struct Stored {
     vector: u64,
     metadata: Option<Value>,
     text: Option<String>,
+    /// What the sparse vector `terms` and the vector `title` are made from.
+    fields: Option<u64>,
+}
+
+/// What the collection holds.
+pub fn schema() -> Schema {
+    Schema::new(DIM, Metric::L2).with_sparse("terms").with_vectors("title", VectorField::new(2, Metric::L2))
+}
+
+fn terms(seed: u64) -> Sparse {
+    let entries = (0..seed % 9).map(|n| ((seed % 1_000 + n * 7) as u32, n as f32 + 0.5));
+    Sparse::new(entries).expect("ids differ")
+}
+
+fn title(seed: u64) -> [f32; 2] {
+    [(seed % 1_000) as f32, (seed / 1_000) as f32]
 }
 
 impl Stored {
@@ -55,7 +73,7 @@ impl Stored {
     fn new(version: u64) -> Stored {
         let metadata = (!version.is_multiple_of(5)).then(|| json!({"version": version, "tags": ["a", version % 7]}));
         let text = version.is_multiple_of(2).then(|| format!("version {version} of some words"));
-        Stored { vector: version, metadata, text }
+        Stored { vector: version, metadata, text, fields: (!version.is_multiple_of(3)).then_some(version) }
     }
 }
 
@@ -69,11 +87,20 @@ fn vector(seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// A change of one record; what is `None` stays.
+#[derive(Debug, Clone)]
+pub struct Change {
+    vector: Option<u64>,
+    metadata: Option<Value>,
+    text: Option<Option<String>>,
+    fields: Option<Option<u64>>,
+}
+
 /// One operation.
 #[derive(Debug, Clone)]
 pub enum Op {
     Upsert(Vec<(Id, Stored)>),
-    Update(Id, Option<u64>, Option<Value>, Option<Option<String>>),
+    Update(Id, Change),
     Delete(Vec<Id>),
     Flush,
     Compact,
@@ -99,13 +126,14 @@ impl Op {
             }
             72..84 => {
                 let new = Stored::new(version(0));
-                let which = random.below(7) + 1;
-                Op::Update(
-                    small(random.below(SMALL)),
-                    (which & 1 != 0).then_some(new.vector),
-                    (which & 2 != 0).then(|| new.metadata.unwrap_or(Value::Null)),
-                    (which & 4 != 0).then_some(new.text),
-                )
+                let which = random.below(15) + 1;
+                let change = Change {
+                    vector: (which & 1 != 0).then_some(new.vector),
+                    metadata: (which & 2 != 0).then(|| new.metadata.unwrap_or(Value::Null)),
+                    text: (which & 4 != 0).then_some(new.text),
+                    fields: (which & 8 != 0).then_some(new.fields),
+                };
+                Op::Update(small(random.below(SMALL)), change)
             }
             84..87 => {
                 let n = BULK - random.below(BULK / 4);
@@ -139,10 +167,22 @@ impl Op {
                 let batch = Batch::new(records.iter().map(|(id, _)| id).collect(), vectors)
                     .with_metadata(records.iter().map(|(_, r)| r.metadata.as_ref()))?
                     .with_text(records.iter().map(|(_, r)| r.text.as_deref()));
+                let values: Vec<Option<Sparse>> = records.iter().map(|(_, r)| r.fields.map(terms)).collect();
+                let titles: Vec<f32> = records.iter().filter_map(|(_, r)| r.fields).flat_map(title).collect();
+                let present = records.iter().map(|(_, r)| r.fields.is_some());
+                let batch = batch
+                    .with_sparse("terms", values.iter().map(Option::as_ref))
+                    .with_some_vectors("title", present, titles);
                 collection.upsert(batch).map(drop)
             }
-            Op::Update(id, new_vector, metadata, text) => {
-                let patch = Patch { vector: new_vector.map(|v| Vectors::from(vector(v))), metadata, text };
+            Op::Update(id, Change { vector: new_vector, metadata, text, fields }) => {
+                let mut patch =
+                    Patch { vector: new_vector.map(|v| Vectors::from(vector(v))), metadata, text, ..Patch::default() };
+                if let Some(fields) = fields {
+                    let title = fields.map(|seed| Vectors::from(title(seed).to_vec()));
+                    patch.vectors = BTreeMap::from([("title".to_owned(), title)]);
+                    patch.sparse = BTreeMap::from([("terms".to_owned(), fields.map(terms))]);
+                }
                 match collection.update(&id, patch) {
                     Err(Error::NotFound(_)) => Ok(()),
                     other => other,
@@ -183,7 +223,7 @@ impl Model {
     pub fn apply_next(&mut self) {
         match self.next_op() {
             Op::Upsert(records) => self.records.extend(records),
-            Op::Update(id, vector, metadata, text) => {
+            Op::Update(id, Change { vector, metadata, text, fields }) => {
                 if let Some(stored) = self.records.get_mut(&id) {
                     if let Some(vector) = vector {
                         stored.vector = vector;
@@ -193,6 +233,9 @@ impl Model {
                     }
                     if let Some(text) = text {
                         stored.text = text;
+                    }
+                    if let Some(fields) = fields {
+                        stored.fields = fields;
                     }
                 }
             }
@@ -222,6 +265,11 @@ impl Model {
             }
             if !matches!(&record.vector, Vector::F32(v) if *v == vector(stored.vector)) {
                 return Some(format!("{} has another vector", record.id));
+            }
+            let titles = stored.fields.map(|seed| ("title".to_owned(), Vector::F32(title(seed).to_vec())));
+            let sparse = stored.fields.map(|seed| ("terms".to_owned(), terms(seed)));
+            if record.vectors != titles.into_iter().collect() || record.sparse != sparse.into_iter().collect() {
+                return Some(format!("{} has other fields: {:?} {:?}", record.id, record.vectors, record.sparse));
             }
             found += 1;
         }

@@ -1,8 +1,8 @@
 //! The process that is killed: does the operations of its threads and says which are acknowledged.
 
-use crate::model::{COLLECTION, DIM, Model};
+use crate::model::{COLLECTION, Model, schema};
 use crate::suicide::{Call, SuicideStorage};
-use omendb::{Metric, Options, Schema};
+use omendb::Options;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,9 +31,8 @@ pub fn run(job: &str) {
     // A small log is flushed and dropped often.
     let options = Options::new().create(true).log_cap(1 << 20);
     let database = options.open_on(Arc::new(storage)).unwrap_or_else(|e| fail(&format!("open: {e}")));
-    let schema = Schema::new(DIM, Metric::L2);
     let collection =
-        database.get_or_create_collection(COLLECTION, schema).unwrap_or_else(|e| fail(&format!("collection: {e}")));
+        database.get_or_create_collection(COLLECTION, schema()).unwrap_or_else(|e| fail(&format!("collection: {e}")));
     say("open");
     std::thread::scope(|scope| {
         for (thread, next) in next.into_iter().enumerate().take(threads) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -62,12 +62,12 @@ class AsyncDatabase(_Runner):
         )
         return cls(database, executor=executor)
 
-    async def create_collection(self, name: str, dim: int, metric: str = "cosine", dtype: str = "f32", **options: str) -> AsyncCollection:
+    async def create_collection(self, name: str, dim: int, metric: str = "cosine", dtype: str = "f32", **options: Any) -> AsyncCollection:
         """See `Database.create_collection`."""
         return self._wrap(await self._run(self.sync.create_collection, name, dim, metric, dtype, **options))
 
     async def get_or_create_collection(
-        self, name: str, dim: int, metric: str = "cosine", dtype: str = "f32", **options: str
+        self, name: str, dim: int, metric: str = "cosine", dtype: str = "f32", **options: Any
     ) -> AsyncCollection:
         """See `Database.get_or_create_collection`."""
         return self._wrap(await self._run(self.sync.get_or_create_collection, name, dim, metric, dtype, **options))
@@ -167,9 +167,12 @@ class AsyncCollection(_Runner):
         vectors: VectorLike | None = None,
         metadata: Metadata | Sequence[Metadata | None] | None = None,
         text: str | Sequence[str | None] | None = None,
+        *,
+        named: Mapping[str, Any] | None = None,
+        sparse: Mapping[str, Any] | None = None,
     ) -> int:
         """See `Collection.upsert`."""
-        return await self._run(self.sync.upsert, ids, vectors, metadata, text)
+        return await self._run(self.sync.upsert, ids, vectors, metadata, text, named=named, sparse=sparse)
 
     async def add(
         self,
@@ -177,9 +180,12 @@ class AsyncCollection(_Runner):
         vectors: VectorLike | None = None,
         metadata: Metadata | Sequence[Metadata | None] | None = None,
         text: str | Sequence[str | None] | None = None,
+        *,
+        named: Mapping[str, Any] | None = None,
+        sparse: Mapping[str, Any] | None = None,
     ) -> int:
         """See `Collection.add`."""
-        return await self._run(self.sync.add, ids, vectors, metadata, text)
+        return await self._run(self.sync.add, ids, vectors, metadata, text, named=named, sparse=sparse)
 
     async def update(
         self,
@@ -188,9 +194,12 @@ class AsyncCollection(_Runner):
         vector: VectorLike | None = None,
         metadata: Metadata | None | Unset = UNSET,
         text: str | None | Unset = UNSET,
+        named: Mapping[str, Any] | None = None,
+        sparse: Mapping[str, Any] | None = None,
     ) -> None:
         """See `Collection.update`."""
-        await self._run(self.sync.update, id, vector=vector, metadata=metadata, text=text)
+        changes = partial(self.sync.update, id, vector=vector, metadata=metadata, text=text)
+        await self._run(changes, named=named, sparse=sparse)
 
     async def delete(self, ids: IdLike | Ids | None = None, *, filter: Filter | None = None) -> int:
         """See `Collection.delete`."""
@@ -227,9 +236,12 @@ class AsyncCollection(_Runner):
         k: int = 10,
         *,
         text: str | None = None,
+        sparse: Any = None,
+        named: Mapping[str, VectorLike] | None = None,
+        using: str | None = None,
         like: IdLike | None = None,
         filter: Filter | None = None,
-        fuse: Literal["rrf", "weighted"] = "rrf",
+        fuse: Literal["rrf", "adaptive", "weighted"] = "rrf",
         alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,
@@ -246,6 +258,9 @@ class AsyncCollection(_Runner):
             vector,
             k,
             text=text,
+            sparse=sparse,
+            named=named,
+            using=using,
             like=like,
             filter=filter,
             fuse=fuse,
@@ -275,6 +290,7 @@ class AsyncCollection(_Runner):
         offset: int = 0,
         include: Iterable[Include] = (),
         threads: int = 0,
+        using: str | None = None,
     ) -> BatchHits:
         """See `Collection.search_batch`."""
         return await self._run(
@@ -291,6 +307,7 @@ class AsyncCollection(_Runner):
             offset=offset,
             include=include,
             threads=threads,
+            using=using,
         )
 
     async def search_groups(
@@ -306,6 +323,7 @@ class AsyncCollection(_Runner):
         min_score: float | None = None,
         max_distance: float | None = None,
         include: Iterable[Include] = _DEFAULT_INCLUDE,
+        using: str | None = None,
     ) -> Groups:
         """See `Collection.search_groups`."""
         return await self._run(
@@ -320,6 +338,7 @@ class AsyncCollection(_Runner):
             min_score=min_score,
             max_distance=max_distance,
             include=include,
+            using=using,
         )
 
     async def recall(
@@ -330,15 +349,18 @@ class AsyncCollection(_Runner):
         filter: Filter | None = None,
         recall: float | None = None,
         ef: int | None = None,
+        using: str | None = None,
     ) -> float:
         """See `Collection.recall`."""
-        return await self._run(self.sync.recall, sample, k, filter=filter, recall=recall, ef=ef)
+        return await self._run(self.sync.recall, sample, k, filter=filter, recall=recall, ef=ef, using=using)
 
     async def explain(
         self,
-        vector: VectorLike,
+        vector: VectorLike | None = None,
         k: int = 10,
         *,
+        sparse: Any = None,
+        using: str | None = None,
         filter: Filter | None = None,
         recall: float | None = None,
         ef: int | None = None,
@@ -351,6 +373,8 @@ class AsyncCollection(_Runner):
             self.sync.explain,
             vector,
             k,
+            sparse=sparse,
+            using=using,
             filter=filter,
             recall=recall,
             ef=ef,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import _native, _tables, _vectors
+from . import _fields, _native, _tables, _vectors
 from ._errors import InvalidInput
 from ._hits import BatchHits, Group, Groups, Hits, html_table
 from ._reports import CollectionStats, Explanation, collection_stats, explanation
@@ -18,22 +18,23 @@ from ._types import UNSET, Filter, Id, IdLike, Ids, Include, Metadata, Unset, Ve
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_INCLUDES: dict[tuple[str, ...], tuple[bool, bool, bool, bool]] = {}
-_FIELDS = ("metadata", "text", "vector", "snippet")
+_INCLUDES: dict[tuple[str, ...], tuple[bool, bool, bool, bool, bool]] = {}
+_FIELDS = ("metadata", "text", "vector", "snippet", "fields")
 _DEFAULT_INCLUDE: tuple[Include, ...] = ("metadata", "text")
 _DEFAULT_QUALITY = (None, None)
 
 
-def _include(fields: Iterable[str]) -> tuple[bool, bool, bool, bool]:
+def _include(fields: Iterable[str]) -> tuple[bool, bool, bool, bool, bool]:
     key = (fields,) if isinstance(fields, str) else tuple(fields)
     flags = _INCLUDES.get(key)
     if flags is None:
         unknown = [field for field in key if field not in _FIELDS]
         if unknown:
             raise InvalidInput(
-                f'include names {unknown[0]!r}; "metadata", "text", "vector" and "snippet" can be included'
+                f'include names {unknown[0]!r}; "metadata", "text", "vector", "snippet" and "fields" can be included'
             )
-        flags = _INCLUDES[key] = ("metadata" in key, "text" in key, "vector" in key, "snippet" in key)
+        metadata, text, vector, snippet, more = (field in key for field in _FIELDS)
+        flags = _INCLUDES[key] = (metadata, text, vector, snippet, more)
     return flags
 
 
@@ -53,19 +54,12 @@ def _quality(recall: float | None, ef: int | None) -> tuple[float | None, int | 
     return recall, None if ef is None else _integer(ef, "ef", 1)
 
 
-def _weight(fuse: str, alpha: float | None) -> float | None:
-    """The weight of the vector, or None to fuse by rank."""
-    if fuse not in ("rrf", "weighted"):
-        raise InvalidInput(f'fuse = {fuse!r} was given; "rrf" or "weighted" was expected')
-    if fuse == "rrf":
-        if alpha is not None:
-            raise InvalidInput(f'alpha = {alpha!r} goes with fuse="weighted"; ranks have no weights')
-        return None
-    if alpha is None:
-        return 0.5
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
+def _fusion(fuse: str, alpha: float | None) -> tuple[str, float | None]:
+    if not isinstance(fuse, str):
+        raise InvalidInput(f'fuse = {fuse!r} was given; "rrf", "adaptive" or "weighted" was expected')
+    if alpha is not None and (not isinstance(alpha, (int, float)) or isinstance(alpha, bool)):
         raise InvalidInput(f"alpha = {alpha!r} was given; a number from 0 to 1 was expected")
-    return alpha
+    return fuse, alpha
 
 
 class Collection:
@@ -78,7 +72,7 @@ class Collection:
     Collection('docs', dim=2, metric='cosine', dtype='f32', records=0)
     """
 
-    __slots__ = ("_bits", "_native", "analyzer", "dim", "dtype", "metric", "name")
+    __slots__ = ("_bits", "_fields", "_native", "analyzer", "dim", "dtype", "metric", "name")
 
     name: str
     """The name."""
@@ -90,6 +84,17 @@ class Collection:
     """Element type of the stored vectors: `f32`, `f16`, `i8`, `u8` or `bits`."""
     analyzer: str
     """How texts become terms: see `Database.create_collection`."""
+
+    @property
+    def vectors(self) -> dict[str, dict[str, Any]]:
+        """The further vectors that records may have: as given to `Database.create_collection`."""
+        names = ("dim", "metric", "dtype", "quantization")
+        return {name: dict(zip(names, vector, strict=True)) for name, vector in self._fields.vectors.items()}
+
+    @property
+    def sparse(self) -> list[str]:
+        """The names of the sparse vectors that records may have."""
+        return list(self._fields.sparse)
 
     @property
     def quantization(self) -> str:
@@ -106,6 +111,7 @@ class Collection:
         self.name = native.name
         self.dim, self.metric, self.dtype, self.analyzer = native.schema
         self._bits = self.dim if self.dtype == "bits" else None
+        self._fields = _fields.Fields(native.fields)
 
     # Writing
 
@@ -115,6 +121,9 @@ class Collection:
         vectors: VectorLike | None = None,
         metadata: Metadata | Sequence[Metadata | None] | None = None,
         text: str | Sequence[str | None] | None = None,
+        *,
+        named: Mapping[str, Any] | None = None,
+        sparse: Mapping[str, Any] | None = None,
     ) -> int:
         """Writes records, replacing those whose ids are known. Returns how many were written.
 
@@ -129,6 +138,10 @@ class Collection:
                 significant bit first) of shape (n, ceil(dim / 8)).
             metadata: n dicts (or None): nested JSON values, dates, NumPy values. At most 1 MiB each.
             text: n strings (or None). At most 16 MiB each.
+            named: further vectors by the field's name: an array as `vectors`, or a list with None for records
+                without one.
+            sparse: sparse vectors by the field's name: n dicts of weights by id (or pairs of ids and weights, or None),
+                or a sparse matrix of SciPy. At most 65,536 entries each.
 
         Raises:
             InvalidInput: wrong shapes or types, NaN, infinity, a zero vector under cosine, an id given twice.
@@ -141,7 +154,7 @@ class Collection:
         >>> docs.upsert(["a", "b"], [[0.0, 1.0], [1.0, 1.0]], text=["replaced", "new"])
         2
         """
-        return self._native.upsert(*self._batch(ids, vectors, metadata, text))
+        return self._native.upsert(*self._batch(ids, vectors, metadata, text, named, sparse))
 
     def add(
         self,
@@ -149,6 +162,9 @@ class Collection:
         vectors: VectorLike | None = None,
         metadata: Metadata | Sequence[Metadata | None] | None = None,
         text: str | Sequence[str | None] | None = None,
+        *,
+        named: Mapping[str, Any] | None = None,
+        sparse: Mapping[str, Any] | None = None,
     ) -> int:
         """Writes new records; arguments and errors as of `upsert`.
 
@@ -165,7 +181,7 @@ class Collection:
         ...     print(len(docs))
         1
         """
-        return self._native.add(*self._batch(ids, vectors, metadata, text))
+        return self._native.add(*self._batch(ids, vectors, metadata, text, named, sparse))
 
     def update(
         self,
@@ -174,8 +190,12 @@ class Collection:
         vector: VectorLike | None = None,
         metadata: Metadata | None | Unset = UNSET,
         text: str | None | Unset = UNSET,
+        named: Mapping[str, Any] | None = None,
+        sparse: Mapping[str, Any] | None = None,
     ) -> None:
         """Changes what is given of one record. New metadata replaces the old whole; None removes metadata or text.
+
+        `named` and `sparse` change further fields, by name; None as a value removes one.
 
         Raises:
             NotFound: there is no such record.
@@ -192,8 +212,9 @@ class Collection:
             metadata = _as_dict(metadata, "metadata")
         if text is not UNSET and text is not None and not isinstance(text, str):
             raise InvalidInput(f"text of type {type(text).__name__} was given; a str or None was expected")
+        fields = self._fields.batch(named, sparse, 1, single=True)
         self._native.update(
-            id, array, None if metadata is UNSET else (metadata,), None if text is UNSET else (text,)
+            id, array, None if metadata is UNSET else (metadata,), None if text is UNSET else (text,), fields
         )
 
     def delete(self, ids: IdLike | Ids | None = None, *, filter: Filter | None = None) -> int:
@@ -277,9 +298,12 @@ class Collection:
         k: int = 10,
         *,
         text: str | None = None,
+        sparse: Any = None,
+        named: Mapping[str, VectorLike] | None = None,
+        using: str | None = None,
         like: IdLike | None = None,
         filter: Filter | None = None,
-        fuse: Literal["rrf", "weighted"] = "rrf",
+        fuse: Literal["rrf", "adaptive", "weighted"] = "rrf",
         alpha: float | None = None,
         recall: float | None = None,
         ef: int | None = None,
@@ -290,21 +314,28 @@ class Collection:
         offset: int = 0,
         include: Iterable[Include] = _DEFAULT_INCLUDE,
     ) -> Hits:
-        """The `k` best records, best first: the nearest to a vector, the best matches of a text, or both in one order.
+        """The `k` best records, best first: by a vector, a text, sparse and named vectors, or any of them in one order.
 
         Args:
             vector: shape (dim,). Equal distances keep one order while nothing changes.
             k: how many hits to return, 1 to 100,000 less `offset`.
             text: words to search for in the texts, scored by BM25: `crash safety` (any of them), `"crash safe"`,
                 `+must -must_not`, `a AND (b OR c) AND NOT d`, `prefix*`, `fuzzy~`. Every string is a query.
+            sparse: a sparse vector, as a dict of weights by id or a pair of ids and weights; or several, in a dict by
+                the field's name. Found is what has the highest dot products, exactly; 0 is no hit.
+            named: vectors to search by in further fields, by the field's name.
+            using: the field whose vectors `vector` or `like` is compared with, instead of the records' own; without
+                them, the field of `sparse`, which need not be named where there is only one.
             like: the id of a record to search with, in place of a vector; the record itself is left out.
             filter: only records whose metadata match: a dict of operators such as
                 `{"lang": "en", "year": {"$gte": 2020}}`, or a string in the style of SQL such as
                 `"lang = 'en' AND year >= 2020"`. See the README for all operators.
-            fuse: with vector and text, how their orders become one: "rrf", reciprocal rank fusion (a score of 1 is the
-                first of both), or "weighted", `alpha` times the one score and `1 - alpha` times the other, each scaled
-                to 0...1. Hits show both as `vector_score` and `text_score` (None: no match).
-            alpha: the weight of the vector in "weighted", 0 to 1; 0.5 by default.
+            fuse: of several things to search by, how their orders become one: "rrf", reciprocal rank fusion (a score of 1
+                is the first of all); "adaptive", the same with ranks that follow the scores, where the order whose best
+                stands out counts more; or "weighted", `alpha` times the scores by vectors and `1 - alpha` times those by
+                text and sparse vectors, each scaled to 0...1. Hits show all of them: `vector_score` and `text_score`
+                (None: no match), and `field_scores` by the field's name.
+            alpha: the weight of vectors in "weighted", 0 to 1; 0.5 by default.
             recall: the share of the true nearest to find on average, 0.5 to 1; 0.95 by default, 1 is an exact scan.
                 Records that have no graph yet are scanned exactly.
             ef: a fixed effort instead of `recall`: how many nodes of a graph to expand, 1 to 100,000.
@@ -316,7 +347,8 @@ class Collection:
                 nearest. 1: the nearest; 0: as different as can be. `k + offset` is 1,000 at most.
             mmr_pool: candidates for `mmr`, up to 10,000; default four times as many as are wanted, 50 at least.
             offset: how many of the best hits to skip.
-            include: which of "metadata", "text", "vector" and "snippet" (the piece of the text that matches) to fetch.
+            include: which of "metadata", "text", "vector", "snippet" (the piece of the text that matches) and "fields"
+                (named and sparse vectors) to fetch.
 
         Raises:
             InvalidInput: a vector of another dimension, NaN, an argument out of range, a malformed filter (says where).
@@ -335,6 +367,10 @@ class Collection:
         >>> _ = docs.upsert(["c", "d"], [[1.0, 0.1], [0.1, 1.0]], text=["crash safe storage", "a crash"])
         >>> docs.search(text="crash* -safe").ids, docs.search([1.0, 0.0], k=2, text="crash storage").ids
         (['d'], ['c', 'd'])
+        >>> docs = omendb.open(":memory:").create_collection("docs", dim=2, sparse=["terms"])
+        >>> _ = docs.upsert([1, 2], [[1.0, 0.0], [0.0, 1.0]], sparse={"terms": [{3: 0.5}, {3: 2.0, 9: 1.0}]})
+        >>> docs.search(sparse={3: 1.0}).ids, docs.search([1.0, 0.0], sparse={3: 1.0}, k=1)[0].field_scores
+        ([2, 1], {'terms': 0.5})
         """
         quality = _DEFAULT_QUALITY if recall is None and ef is None else _quality(recall, ef)
         flags = _INCLUDES[_DEFAULT_INCLUDE] if include is _DEFAULT_INCLUDE else _include(include)
@@ -345,19 +381,28 @@ class Collection:
         if min_score is not None:
             min_score = _number(min_score, "min_score")
         special = None
-        if max_distance is not None or mmr is not None or like is not None or mmr_pool is not None:
-            special = _special(max_distance, mmr, mmr_pool, like)
+        by_vector = vector is not None or like is not None
+        own = using if by_vector else None
+        if max_distance is not None or mmr is not None or like is not None or mmr_pool is not None or own is not None:
+            special = _special(max_distance, mmr, mmr_pool, like, own)
         wanted = ((k, offset), min_score, flags, filter, quality, special)
-        query = None if vector is None else _vectors.query(vector, bits=self._bits)
+        query = None if vector is None else _vectors.query(vector, bits=self._bits_of(using))
         if vector is not None and like is not None:
             raise InvalidInput("search was given both a vector and the id of a record (like); give one of them")
-        if text is not None:
-            if not isinstance(text, str):
-                raise InvalidInput(f"text of type {type(text).__name__} was given; a str was expected")
-            return Hits(self._native.search_text(query, text, _weight(fuse, alpha), wanted))
-        if query is None and like is None:
-            raise InvalidInput("search was given neither a vector nor text nor the id of a record; give one of them")
-        return Hits(self._native.search(query, wanted))
+        if text is not None and not isinstance(text, str):
+            raise InvalidInput(f"text of type {type(text).__name__} was given; a str was expected")
+        if sparse is None and named is None:
+            if text is not None:
+                return Hits(self._native.search_fused(query, text, None, _fusion(fuse, alpha), wanted))
+            if query is None and like is None:
+                raise InvalidInput("search was given neither a vector nor text nor the id of a record; give one of them")
+            return Hits(self._native.search(query, wanted))
+        by_name = {} if sparse is None else self._fields.by_name(sparse, None if by_vector else using)
+        fields = self._fields.query(named, by_name)
+        if not (by_vector or fields[0] or text is not None) and len(by_name) == 1:
+            field, only = fields[1][0]
+            return Hits(self._native.search_sparse(field, only[0], wanted))
+        return Hits(self._native.search_fused(query, text, fields, _fusion(fuse, alpha), wanted))
 
     def search_batch(
         self,
@@ -374,6 +419,7 @@ class Collection:
         offset: int = 0,
         include: Iterable[Include] = (),
         threads: int = 0,
+        using: str | None = None,
     ) -> BatchHits:
         """Searches with every row of `vectors`, shape (queries, dim), on `threads` threads (0: all cores).
 
@@ -389,9 +435,9 @@ class Collection:
         k = _integer(k, "k", 1)
         least = None if min_score is None else _number(min_score, "min_score")
         numbers = (k, _integer(offset, "offset", 0))
-        special = _special(max_distance, mmr, mmr_pool, None)
+        special = _special(max_distance, mmr, mmr_pool, None, using)
         native = self._native.search_batch(
-            _vectors.matrix(vectors, bits=self._bits),
+            _vectors.matrix(vectors, bits=self._bits_of(using)),
             (numbers, least, _include(include), filter, _quality(recall, ef), special),
             _integer(threads, "threads", 0),
         )
@@ -410,6 +456,7 @@ class Collection:
         min_score: float | None = None,
         max_distance: float | None = None,
         include: Iterable[Include] = _DEFAULT_INCLUDE,
+        using: str | None = None,
     ) -> Groups:
         """The `k` values of a field whose records lie nearest to a vector, with the nearest records of each.
 
@@ -419,7 +466,7 @@ class Collection:
                 where it is missing, null, a list or a dict are in no group.
             k: how many groups to return.
             per_group: how many records of each; `k * per_group` is 100,000 at most.
-            filter, recall, ef, min_score, max_distance, include: as of `search`.
+            filter, recall, ef, min_score, max_distance, include, using: as of `search`.
 
         Raises:
             InvalidInput, LimitExceeded: as `search`.
@@ -433,8 +480,8 @@ class Collection:
         """
         if not isinstance(by, str):
             raise InvalidInput(f"by of type {type(by).__name__} was given; the name of a field was expected")
-        wanted = self._wanted(k, filter, recall, ef, min_score, max_distance, include)
-        query = _vectors.query(vector, bits=self._bits)
+        wanted = self._wanted(k, filter, recall, ef, min_score, max_distance, include, using)
+        query = _vectors.query(vector, bits=self._bits_of(using))
         pairs, complete = self._native.search_groups(query, wanted, by, _integer(per_group, "per_group", 1))
         return Groups([Group(value, Hits(hits)) for value, hits in pairs], complete)
 
@@ -446,6 +493,7 @@ class Collection:
         filter: Filter | None = None,
         recall: float | None = None,
         ef: int | None = None,
+        using: str | None = None,
     ) -> float:
         """The share of the true `k` nearest that searches find, measured against exact search: 0 to 1.
 
@@ -454,7 +502,7 @@ class Collection:
 
         Args:
             sample: how many records to search with.
-            k, filter, recall, ef: as of `search`; the recall that is measured is that of such a search.
+            k, filter, recall, ef, using: as of `search`; the recall that is measured is that of such a search.
 
         >>> import omendb
         >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
@@ -462,15 +510,17 @@ class Collection:
         >>> docs.recall(k=1)
         1.0
         """
-        wanted = self._wanted(k, filter, recall, ef, None, None, ())
+        wanted = self._wanted(k, filter, recall, ef, None, None, (), using)
         measured: float = self._native.recall(_integer(sample, "sample", 1), wanted)["recall"]
         return measured
 
     def explain(
         self,
-        vector: VectorLike,
+        vector: VectorLike | None = None,
         k: int = 10,
         *,
+        sparse: Any = None,
+        using: str | None = None,
         filter: Filter | None = None,
         recall: float | None = None,
         ef: int | None = None,
@@ -480,7 +530,7 @@ class Collection:
     ) -> Explanation:
         """Searches, and tells how: the plan of each segment, what it cost, and the recall to expect.
 
-        Arguments and errors as of `search`.
+        Arguments and errors as of `search`, with either a vector or a sparse vector.
 
         >>> import omendb
         >>> docs = omendb.open(":memory:").create_collection("docs", dim=2)
@@ -489,8 +539,17 @@ class Collection:
         >>> told.parts[0].plan, told.parts[0].matching, told.distances, told.estimated_recall, told.hits.ids
         ('scan', 1, 1, 1.0, [1])
         """
-        wanted = self._wanted(k, filter, recall, ef, min_score, max_distance, include)
-        raw, hits = self._native.explain(_vectors.query(vector, bits=self._bits), wanted)
+        if (vector is None) == (sparse is None):
+            raise InvalidInput("explain takes either a vector or a sparse vector; give one of them")
+        own = None if vector is None else using
+        wanted = self._wanted(k, filter, recall, ef, min_score, max_distance, include, own)
+        if vector is not None:
+            raw, hits = self._native.explain(_vectors.query(vector, bits=self._bits_of(using)), wanted)
+            return explanation(raw, Hits(hits))
+        _, queries = self._fields.query(None, self._fields.by_name(sparse, using))
+        if len(queries) != 1:
+            raise InvalidInput(f"explain was given {len(queries)} sparse vectors; give one")
+        raw, hits = self._native.explain_sparse(queries[0][0], queries[0][1][0], wanted)
         return explanation(raw, Hits(hits))
 
     def _wanted(
@@ -502,11 +561,16 @@ class Collection:
         min_score: float | None,
         max_distance: float | None,
         include: Iterable[str],
+        using: str | None,
     ) -> _native._Wanted:
         least = None if min_score is None else _number(min_score, "min_score")
         numbers = (_integer(k, "k", 1), 0)
-        special = _special(max_distance, None, None, None)
+        special = _special(max_distance, None, None, None, using)
         return numbers, least, _include(include), filter, _quality(recall, ef), special
+
+    def _bits_of(self, using: str | None) -> int | None:
+        """The dimensions of the vectors that are searched, if they are of bits."""
+        return self._bits if using is None else self._fields.bits(using)
 
     # Maintenance
 
@@ -586,8 +650,10 @@ class Collection:
         return html_table(f"Collection {self.name}", ("", ""), rows)
 
     def _batch(
-        self, ids: Any, vectors: Any, metadata: Any, text: Any
-    ) -> tuple[list[Any] | npt.NDArray[Any], npt.NDArray[Any], list[Any] | None, list[Any] | None]:
+        self, ids: Any, vectors: Any, metadata: Any, text: Any, named: Any, sparse: Any
+    ) -> tuple[
+        list[Any] | npt.NDArray[Any], npt.NDArray[Any], list[Any] | None, list[Any] | None, _native._Given | None
+    ]:
         """The columns of a batch, checked for shape and type as far as they need to be to be told apart."""
         if vectors is None:
             if not _tables.is_table(ids):
@@ -595,14 +661,17 @@ class Collection:
             if metadata is not None or text is not None:
                 raise InvalidInput("a table carries its own text and metadata columns; give them there or not at all")
             ids, vectors, metadata, text = _tables.columns(ids)
-        if isinstance(ids, (str, int, np.integer)):
+        single = isinstance(ids, (str, int, np.integer))
+        if single:
             array = _vectors.query(vectors, bits=self._bits).reshape(1, -1)
             ids = [ids]
             metadata = [metadata] if metadata is None or not isinstance(metadata, (list, tuple)) else metadata
             text = [text] if text is None or isinstance(text, str) else text
         else:
             array = _vectors.matrix(vectors, bits=self._bits)
-        return _id_list(ids), array, _column(metadata, "metadata", len(array)), _column(text, "text", len(array))
+        rows = len(array)
+        fields = self._fields.batch(named, sparse, rows, single)
+        return _id_list(ids), array, _column(metadata, "metadata", rows), _column(text, "text", rows), fields
 
 
 def _records(native: _native.RecordIterator, batch_size: int) -> Iterator[_native.Record]:
@@ -617,15 +686,17 @@ def _number(value: Any, name: str) -> float:
 
 
 def _special(
-    max_distance: float | None, mmr: float | None, mmr_pool: int | None, like: IdLike | None
+    max_distance: float | None, mmr: float | None, mmr_pool: int | None, like: IdLike | None, using: str | None
 ) -> _native._Special | None:
-    if max_distance is None and mmr is None and mmr_pool is None and like is None:
+    if max_distance is None and mmr is None and mmr_pool is None and like is None and using is None:
         return None
+    if using is not None and not isinstance(using, str):
+        raise InvalidInput(f"using of type {type(using).__name__} was given; the name of a field was expected")
     radius = None if max_distance is None else _number(max_distance, "max_distance")
     pool = None if mmr_pool is None else _integer(mmr_pool, "mmr_pool", 1)
     if mmr is None and pool is not None:
         raise InvalidInput("mmr_pool was given without mmr; give both, or leave it out")
-    return radius, None if mmr is None else (_number(mmr, "mmr"), pool), like
+    return radius, None if mmr is None else (_number(mmr, "mmr"), pool), like, using
 
 
 def _as_dict(value: Any, name: str) -> dict[str, Any]:

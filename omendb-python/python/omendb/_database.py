@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from . import _native
+from . import _fields, _native
 from ._collection import Collection, _integer
 from ._errors import InvalidInput
 from ._hits import html_table
@@ -124,6 +125,8 @@ class Database:
         analyzer: str = "english",
         quantization: str = "auto",
         profile: str = "default",
+        vectors: Mapping[str, Mapping[str, Any]] | None = None,
+        sparse: Iterable[str] = (),
     ) -> Collection:
         """Creates a collection.
 
@@ -143,6 +146,10 @@ class Database:
                 that many bits a dimension of each row alone, and "pq", a byte for every four dimensions: less memory
                 still, for the same rows as "rabitq"; "none", no graph: every search is an exact scan.
             profile: "default", or "compact" for less memory: "auto" is "sq8" then.
+            vectors: further vectors that a record may have, by name: `{"title": {"dim": 384, "metric": "cosine"}}`,
+                each with a "metric", "dtype" and "quantization" of its own if need be.
+            sparse: names of sparse vectors that a record may have: weights by ids from 0 to 2**32 - 1, compared by the
+                dot product. At most 16 further fields.
 
         Raises:
             AlreadyExists: there is a collection of that name.
@@ -153,9 +160,15 @@ class Database:
         >>> import omendb
         >>> omendb.open(":memory:").create_collection("docs", dim=3, metric="euclidean").metric
         'l2'
+        >>> docs = omendb.open(":memory:").create_collection("docs", 3, vectors={"title": {"dim": 2}}, sparse=["terms"])
+        >>> docs.upsert("a", [1.0, 0.0, 0.0], named={"title": [0.6, 0.8]}, sparse={"terms": {7: 0.5, 12: 2.0}})
+        1
+        >>> docs.search([0.0, 1.0], using="title").ids, docs.search(sparse={12: 1.0}).scores.tolist()
+        (['a'], [2.0])
         """
         schema = _schema(name, dim, metric, dtype, analyzer, quantization, profile)
-        return Collection(self._native.create_collection(*schema))
+        fields = _fields.declared({} if vectors is None else vectors, sparse)
+        return Collection(self._native.create_collection(*schema, fields))
 
     def get_or_create_collection(
         self,
@@ -167,12 +180,15 @@ class Database:
         analyzer: str = "english",
         quantization: str = "auto",
         profile: str = "default",
+        vectors: Mapping[str, Mapping[str, Any]] | None = None,
+        sparse: Iterable[str] = (),
     ) -> Collection:
         """Opens a collection, or creates it; arguments as of `create_collection`.
 
         Raises:
             InvalidInput: there is one with other dimensions, metric or element type, or with another analyzer,
-                quantization or profile than the one asked for; "english", "auto" and "default" ask for none.
+                quantization or profile than the one asked for; "english", "auto" and "default" ask for none. Or
+                with other fields than those that are given, if any are.
 
         >>> import omendb
         >>> db = omendb.open(":memory:")
@@ -180,7 +196,8 @@ class Database:
         ('docs', 'docs')
         """
         schema = _schema(name, dim, metric, dtype, analyzer, quantization, profile)
-        return Collection(self._native.get_or_create_collection(*schema))
+        fields = _fields.declared({} if vectors is None else vectors, sparse)
+        return Collection(self._native.get_or_create_collection(*schema, fields))
 
     def get_collection(self, name: str) -> Collection:
         """Opens a collection.
@@ -355,12 +372,12 @@ def _name(name: Any) -> str:
 
 def _schema(
     name: Any, dim: Any, metric: Any, dtype: Any, analyzer: Any, quantization: Any, profile: Any
-) -> tuple[str, int, str, str, tuple[str, str, str]]:
+) -> tuple[str, int, tuple[str, str], tuple[str, str, str]]:
     named = {"metric": metric, "dtype": dtype, "analyzer": analyzer, "quantization": quantization, "profile": profile}
     for argument, value in named.items():
         if not isinstance(value, str):
             raise InvalidInput(f"{argument} of type {type(value).__name__} was given; a str was expected")
-    return _name(name), _integer(dim, "dim", 1), metric, dtype, (quantization, profile, analyzer)
+    return _name(name), _integer(dim, "dim", 1), (metric, dtype), (quantization, profile, analyzer)
 
 
 def verify_backup(path: _PathLike) -> CheckReport:

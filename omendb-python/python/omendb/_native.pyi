@@ -12,13 +12,17 @@ __version__: str
 
 _Path = str | PathLike[str]
 _Floats = npt.NDArray[np.float32]
-# The greatest distance, lambda and pool of maximal marginal relevance, the id of a record to search with.
-_Special = tuple[float | None, tuple[float, int | None] | None, Any]
-# k and offset, the least score, whether to fetch metadata, text, vector and snippet, the filter, recall and ef, and the rest.
+# The greatest distance, lambda and pool of maximal marginal relevance, the id of a record to search with, the field.
+_Special = tuple[float | None, tuple[float, int | None] | None, Any, str | None]
+# A field: its name and, of vectors, dimensions, metric, element type and quantization.
+_Declared = tuple[str, tuple[int, str, str, str] | None]
+# Values of fields: vectors, with which records have one (None: all), and sparse vectors.
+_Given = tuple[list[tuple[str, list[bool] | None, npt.NDArray[Any]]], list[tuple[str, list[Any]]]]
+# k and offset, the least score, whether to fetch metadata, text, vector, snippet and fields, the filter, recall and ef, and the rest.
 _Wanted = tuple[
     tuple[int, int],
     float | None,
-    tuple[bool, bool, bool, bool],
+    tuple[bool, bool, bool, bool, bool],
     Filter | None,
     tuple[float | None, int | None],
     _Special | None,
@@ -43,6 +47,15 @@ class Hit:
     @property
     def text_score(self) -> float | None:
         """The BM25 score, or None if the search had no text, or one that the record's does not match."""
+    @property
+    def field_scores(self) -> dict[str, float]:
+        """The scores by the further fields that were searched, by the field's name."""
+    @property
+    def vectors(self) -> dict[str, npt.NDArray[Any]]:
+        """The vectors of further fields by name; empty if they were not asked for."""
+    @property
+    def sparse(self) -> dict[str, dict[int, float]]:
+        """The sparse vectors by name, each a dict of weights by id; empty if they were not asked for."""
     @property
     def snippet(self) -> Snippet | None:
         """The piece of the text that matches, or None if there is none or it was not asked for."""
@@ -84,6 +97,12 @@ class Record:
     def vector(self) -> npt.NDArray[Any]:
         """The vector as an array of its stored element type (bits: packed bytes)."""
     @property
+    def vectors(self) -> dict[str, npt.NDArray[Any]]:
+        """The vectors of further fields by name."""
+    @property
+    def sparse(self) -> dict[str, dict[int, float]]:
+        """The sparse vectors by name, each a dict of weights by id."""
+    @property
     def metadata(self) -> dict[str, Any] | None:
         """The metadata, or None."""
     @property
@@ -123,12 +142,15 @@ class Collection:
     def schema(self) -> tuple[int, str, str, str]: ...
     @property
     def tuning(self) -> tuple[str, str]: ...
+    @property
+    def fields(self) -> list[_Declared]: ...
     def upsert(
         self,
         ids: list[Any] | npt.NDArray[Any],
         vectors: npt.NDArray[Any],
         metadata: list[Any] | None,
         text: list[Any] | None,
+        fields: _Given | None,
     ) -> int: ...
     def add(
         self,
@@ -136,6 +158,7 @@ class Collection:
         vectors: npt.NDArray[Any],
         metadata: list[Any] | None,
         text: list[Any] | None,
+        fields: _Given | None,
     ) -> int: ...
     def update(
         self,
@@ -143,6 +166,7 @@ class Collection:
         vector: npt.NDArray[Any] | None,
         metadata: tuple[Any] | None,
         text: tuple[str | None] | None,
+        fields: _Given | None,
     ) -> None: ...
     def delete(self, records: list[Any] | npt.NDArray[Any]) -> int: ...
     def delete_matching(self, only: Filter) -> int: ...
@@ -152,9 +176,16 @@ class Collection:
     def count(self, only: Filter | None) -> int: ...
     def iterate(self, only: Filter | None) -> RecordIterator: ...
     def search(self, vector: npt.NDArray[Any] | None, wanted: _Wanted) -> Hits: ...
-    def search_text(
-        self, vector: npt.NDArray[Any] | None, text: str, alpha: float | None, wanted: _Wanted
+    def search_fused(
+        self,
+        vector: npt.NDArray[Any] | None,
+        text: str | None,
+        fields: _Given | None,
+        fuse: tuple[str, float | None],
+        wanted: _Wanted,
     ) -> Hits: ...
+    def search_sparse(self, field: str, query: Any, wanted: _Wanted) -> Hits: ...
+    def explain_sparse(self, field: str, query: Any, wanted: _Wanted) -> tuple[dict[str, Any], Hits]: ...
     def search_groups(
         self, vector: npt.NDArray[Any], wanted: _Wanted, field: str, per_group: int
     ) -> tuple[list[tuple[Any, Hits]], bool]: ...
@@ -169,10 +200,20 @@ class Collection:
 @final
 class Database:
     def create_collection(
-        self, name: str, dim: int, metric: str, dtype: str, tuning: tuple[str, str, str]
+        self,
+        name: str,
+        dim: int,
+        kind: tuple[str, str],
+        tuning: tuple[str, str, str],
+        fields: list[_Declared],
     ) -> Collection: ...
     def get_or_create_collection(
-        self, name: str, dim: int, metric: str, dtype: str, tuning: tuple[str, str, str]
+        self,
+        name: str,
+        dim: int,
+        kind: tuple[str, str],
+        tuning: tuple[str, str, str],
+        fields: list[_Declared],
     ) -> Collection: ...
     def collection(self, name: str) -> Collection: ...
     def drop_collection(self, name: str) -> None: ...

@@ -25,7 +25,7 @@ Metadata: TypeAlias = Mapping[str, Any]
 Filter: TypeAlias = Mapping[str, Any] | str
 """A condition on metadata: a dict of operators, or a string in the style of SQL's WHERE."""
 
-Include: TypeAlias = Literal["metadata", "text", "vector", "snippet"]
+Include: TypeAlias = Literal["metadata", "text", "vector", "snippet", "fields"]
 """A field that a search can return besides id, score and distance."""
 
 MetricName: TypeAlias = Literal[

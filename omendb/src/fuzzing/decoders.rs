@@ -8,7 +8,7 @@ use crate::manifest::{LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, TombstonesEn
 use crate::memtable::hash_ids;
 use crate::query::exec::{self, Search};
 use crate::record::{SearchOptions, Vectors};
-use crate::schema::{Element, Metric, Schema};
+use crate::schema::{Element, Metric, Schema, VectorField};
 use crate::segment::RowSource;
 use crate::segment::reader::Segment;
 use crate::storage::{MemStorage, OpenMode, Storage};
@@ -50,11 +50,12 @@ pub fn log(data: &[u8]) {
         // Recovery refuses it: it is not one more than a commit that a manifest may name.
         return;
     }
+    let schema = Schema::new(2, Metric::L2);
     let mut seen = Vec::new();
     let replayed = wal::replay(&bytes, "wal/fuzz.log", &key, &header, |frame| {
         assert_eq!(frame.seq, header.first_seq + seen.len() as u64, "commits come in order");
         match frame.kind {
-            FrameKind::Upsert => drop(decode_upsert(frame.payload, 8, 0)),
+            FrameKind::Upsert => drop(decode_upsert(frame.payload, &schema, 0)),
             FrameKind::Delete => drop(decode_delete(frame.payload)),
             FrameKind::Seal => panic!("a seal is no data"),
         }
@@ -121,7 +122,7 @@ pub fn segment(data: &[u8]) {
         Err(e) => return assert_typed(&e),
     };
     let whole = segment.verify_all().is_ok();
-    let structured = segment.check_structure(described.hash_seed).is_ok();
+    let structured = segment.check_structure(&described.schema, described.hash_seed).is_ok();
     assert!(whole || !structured || *control & 1 == 0, "resealed blocks verify");
     let hashes = segment.hashes();
     let rows = segment.rows();
@@ -132,6 +133,8 @@ pub fn segment(data: &[u8]) {
         }
         let read = [segment.id(row), segment.vectors(row, 1), segment.metadata(row), segment.text(row)];
         read.iter().filter_map(|r| r.as_ref().err()).for_each(assert_typed);
+        let fields = (0..described.schema.fields.len()).map(|field| segment.field(field, row));
+        fields.filter_map(Result::err).for_each(|e| assert_typed(&e));
         if structured {
             assert!(read[0].as_ref().is_ok_and(|id| crate::ids::decode(id).is_some()), "checked ids decode");
         }
@@ -157,7 +160,7 @@ pub(super) fn search(collection: &CollectionState) {
         Element::F32 => Vectors::F32(vec![0.5f32; schema.dim].into()),
     };
     let options = SearchOptions::new(5).include(crate::record::Include::ALL);
-    match Search::new(collection, &version, &options).run(&query, 0..1) {
+    match Search::new(collection, &version, &options).and_then(|search| search.run(&query, 0..1)) {
         Ok(found) => {
             let best = found[0].iter().map(|hit| hit.distance).filter(|d| !d.is_nan());
             assert!(best.is_sorted(), "hits come in order");
@@ -195,18 +198,19 @@ pub fn tombstones(data: &[u8]) {
 /// The payload of a log frame: `[dimensions][payload]`, decoded and applied.
 pub fn payload(data: &[u8]) {
     let Some((dim, payload)) = data.split_first() else { return };
-    let schema = Schema::new(usize::from(*dim).max(1), Metric::L2);
+    let title = VectorField::new(2, Metric::Dot).with_element(Element::U8);
+    let schema = Schema::new(usize::from(*dim).max(1), Metric::L2).with_vectors("title", title).with_sparse("terms");
     let mut next_source = crate::idmap::MEMTABLE;
     let version = Version::new(new_memtable(&mut next_source));
     let collection = CollectionState::new(1, "fuzz", schema, 9, version);
     let mut effects = Vec::new();
-    if let Some(block) = decode_upsert(payload, collection.schema.stride(), 9) {
+    if let Some(block) = decode_upsert(payload, &collection.schema, 9) {
         let again = encode_upsert(1, &block);
-        let Some(back) = decode_upsert(&again, collection.schema.stride(), 9) else { panic!("a block encodes") };
+        let Some(back) = decode_upsert(&again, &collection.schema, 9) else { panic!("a block encodes") };
         assert!(back.ids == block.ids && back.vectors == block.vectors && back.hashes == block.hashes);
-        assert!(back.metadata == block.metadata && back.text == block.text);
-        effects.push((1, Effect::Write(block.clone())));
-        effects.push((2, Effect::Write(block)));
+        assert!(back.metadata == block.metadata && back.text == block.text && back.fields == block.fields);
+        effects.push((1, Effect::Write(Box::new(block.clone()))));
+        effects.push((2, Effect::Write(Box::new(block))));
     }
     if let Some(ids) = decode_delete(payload) {
         assert_eq!(decode_delete(&encode_delete(1, &ids)).as_ref(), Some(&ids));

@@ -7,7 +7,7 @@ use crate::storage::Storage;
 
 /// How carefully a graph was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
+#[repr(u16)]
 pub(crate) enum Stage {
     First = 1,
     Settled = 2,
@@ -15,18 +15,18 @@ pub(crate) enum Stage {
 
 /// Writes the file under a temporary name and gives it its own once it is durable.
 pub(crate) fn write(storage: &dyn Storage, owner: &Owner<'_>, stage: Stage, graph: &GraphIndex) -> Result<()> {
-    GRAPH.write(storage, owner, stage as u32, graph.as_bytes())
+    GRAPH.write(storage, owner, stage as u16, graph.as_bytes())
 }
 
-/// Reads and verifies the whole file; `None` if there is none.
-pub(crate) fn read(storage: &dyn Storage, owner: &Owner<'_>) -> Result<Option<(GraphIndex, Stage)>> {
+/// Reads and verifies the whole file of a graph of `count` vectors; `None` if there is none.
+pub(crate) fn read(storage: &dyn Storage, owner: &Owner<'_>, count: u32) -> Result<Option<(GraphIndex, Stage)>> {
     let Some(file) = GRAPH.read(storage, owner)? else { return Ok(None) };
-    let bad = |what: &str| Error::corrupt(GRAPH.path(owner.segment), 0, what);
-    let stage = [Stage::First, Stage::Settled].into_iter().find(|s| *s as u32 == file.stamp);
+    let bad = |what: &str| Error::corrupt(GRAPH.path(owner.segment, owner.field), 0, what);
+    let stage = [Stage::First, Stage::Settled].into_iter().find(|s| *s as u16 == file.stamp);
     let stage = stage.ok_or_else(|| bad("the index is of an unknown stage"))?;
     let graph = GraphIndex::parse(file.payload())?;
-    if graph.len() != owner.rows as usize {
-        return Err(bad("the index has another number of rows than its segment"));
+    if graph.len() != count as usize {
+        return Err(bad("the index has another number of vectors than its segment"));
     }
     Ok(Some((graph, stage)))
 }

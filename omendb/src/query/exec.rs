@@ -4,6 +4,7 @@
 use crate::distance::Prepared;
 use crate::engine::CollectionState;
 use crate::error::{Error, Result};
+use crate::fields::fits;
 use crate::filter::cache::Matches;
 use crate::idmap::Location;
 use crate::ids::decode;
@@ -14,13 +15,15 @@ use crate::query::mmr;
 use crate::query::plan::{self, Way};
 use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
-use crate::schema::Quantization;
+use crate::schema::{FieldKind, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::{Graph, Segment};
+use crate::sparse::Sparse;
 use crate::version::{Part, Version};
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows are verified and scanned in stretches of this many bytes.
 const STRETCH_BYTES: usize = 1 << 20;
@@ -33,6 +36,11 @@ pub(crate) fn unpack(row: u64) -> Location {
     Location { source: (row >> 32) as u32, row: row as u32 }
 }
 
+/// The places, among rows that have a vector, of those that pass.
+fn places(rows: &[u32], passes: impl Fn(u32) -> bool) -> Matches {
+    Matches::new((0..).zip(rows).filter(|(_, row)| passes(**row)).map(|(place, _)| place).collect())
+}
+
 /// What is searched, and how.
 #[derive(Clone, Copy)]
 pub(crate) struct Search<'a> {
@@ -41,6 +49,63 @@ pub(crate) struct Search<'a> {
     pub(crate) options: &'a SearchOptions,
     /// A row that the search is blind to, as if it had never been written: to measure with stored rows as queries.
     pub(crate) hidden: Option<Location>,
+    /// The field whose vectors are searched; `None`: the records' own.
+    pub(crate) field: Option<usize>,
+    /// What those vectors are.
+    pub(crate) schema: &'a Schema,
+}
+
+/// The vectors that one part of the data is searched by. They are numbered by their places, which are the rows unless
+/// some rows have none.
+#[derive(Clone)]
+struct Column<'a> {
+    part: &'a Part<'a>,
+    field: Option<usize>,
+    stride: usize,
+    /// The row of each place; `None`: every row has a vector.
+    having: Option<Arc<[u32]>>,
+}
+
+impl<'a> Column<'a> {
+    fn new(part: &'a Part<'a>, field: Option<usize>, stride: usize) -> Result<Self> {
+        let having = field.map_or(Ok(None), |field| part.rows.having(field, stride))?;
+        Ok(Column { part, field, stride, having })
+    }
+
+    /// How many vectors there are.
+    fn len(&self) -> u32 {
+        self.having.as_ref().map_or_else(|| self.part.rows.rows(), |rows| rows.len() as u32)
+    }
+
+    fn vectors(&self, first: u32, count: u32) -> Result<&'a [u8]> {
+        match self.field {
+            None => self.part.rows.vectors(first, count),
+            Some(field) => {
+                let start = first as usize * self.stride;
+                self.part.rows.field_data(field, start..start + count as usize * self.stride)
+            }
+        }
+    }
+
+    fn row(&self, place: u32) -> u32 {
+        self.having.as_ref().map_or(place, |rows| rows[place as usize])
+    }
+
+    /// The place of a row that has a vector.
+    fn place(&self, row: u32) -> Option<u32> {
+        match &self.having {
+            None => Some(row),
+            Some(rows) => rows.binary_search(&row).ok().map(|place| place as u32),
+        }
+    }
+
+    /// The places of live rows that pass a filter, where there is one.
+    fn matching(&self, matching: Option<Arc<Matches>>) -> Option<Arc<Matches>> {
+        match (&self.having, matching) {
+            (Some(rows), Some(matching)) => Some(Arc::new(places(rows, |row| matching.rows.contains(row)))),
+            (_, matching) => matching,
+        }
+    }
 }
 
 /// The best candidates of each query, best first.
@@ -66,8 +131,15 @@ pub(crate) struct Work {
 const MAX_GRAPH_K: usize = 1_000;
 
 impl<'a> Search<'a> {
-    pub(crate) fn new(collection: &'a CollectionState, version: &'a Version, options: &'a SearchOptions) -> Self {
-        Search { collection, version, options, hidden: None }
+    /// # Errors
+    /// `InvalidInput` if the field that the options name is none of vectors.
+    pub(crate) fn new(
+        collection: &'a CollectionState,
+        version: &'a Version,
+        options: &'a SearchOptions,
+    ) -> Result<Self> {
+        let (field, schema) = collection.vectors_of(options.using.as_deref())?;
+        Ok(Search { collection, version, options, hidden: None, field, schema })
     }
 
     /// Searches for the rows `range` of validated `queries`.
@@ -97,9 +169,9 @@ impl<'a> Search<'a> {
         mut trace: Option<&mut Trace>,
     ) -> Result<Found> {
         let start = range.start;
-        let prepared: Vec<Prepared> = range.map(|row| Prepared::new(&self.collection.schema, queries, row)).collect();
+        let prepared: Vec<Prepared> = range.map(|row| Prepared::new(self.schema, queries, row)).collect();
         let encoded = queries.as_le_bytes();
-        let encoded = &encoded[start * self.collection.schema.stride()..];
+        let encoded = &encoded[start * self.schema.stride()..];
         let wanted = self.wanted();
         let radius = self.options.max_distance.map_or(f32::INFINITY, |radius| radius + 0.0);
         let mut tops: Vec<TopK> = prepared.iter().map(|_| TopK::within(wanted, radius)).collect();
@@ -134,30 +206,36 @@ impl<'a> Search<'a> {
         tops: &mut [TopK],
     ) -> Result<Work> {
         let matching = self.options.filter.as_ref().map(|filter| part.live_matching(filter)).transpose()?;
-        let graph = part.segment.map(|segment| (segment, segment.graph_for_search()));
+        let column = Column::new(part, self.field, self.schema.stride())?;
+        let asked = matching.as_ref().map(|m| m.len());
+        let matching = column.matching(matching);
+        let graph = part.segment.map(|segment| (segment, segment.graph_for_search(self.field)));
         let graph = graph.as_ref().and_then(|(segment, graph)| Some((*segment, graph.as_ref()?)));
         let matching = matching.as_deref();
-        let because = match self.reason_to_scan(part, matching, wanted) {
+        let because = match self.reason_to_scan(&column, matching, wanted) {
             Some(reason) => reason,
             None => match graph {
                 Some((segment, graph)) => {
-                    let rows = Rows::new(segment.all_vectors()?, part.rows.rows() as usize, &self.collection.schema)?;
-                    let way = matching.map(|m| plan::choose(wanted, m.len(), part.rows.rows().into()));
-                    if way != Some(Way::Scan) {
+                    let count = column.len();
+                    let rows = Rows::new(segment.all_vectors(self.field)?, count as usize, self.schema)?;
+                    let way = matching.map(|m| plan::choose(wanted, m.len(), count.into()));
+                    // Where hits are bounded, only comparing all exactly tells whether there are more.
+                    let bounded = self.options.min_score.is_some() || self.options.max_distance.is_some();
+                    if way != Some(Way::Scan) && !(bounded && way == Some(Way::Codes)) {
                         let most = way.map(|way| if let Way::Walk { most } = way { most } else { 0 });
-                        let walk = Walk { part, segment, graph, rows, wanted, matching, most };
-                        return self.walk(&walk, queries, encoded, tops);
+                        let walk = Walk { part, column: &column, segment, graph, rows, wanted, matching, most };
+                        return Ok(Work { matching: asked, ..self.walk(&walk, queries, encoded, tops)? });
                     }
                     "few rows pass the filter"
                 }
                 None => "the segment has no graph yet",
             },
         };
-        let scanned = scan_part(part, queries, matching, self.hidden, tops)?;
+        let scanned = scan_part(&column, queries, matching, self.hidden, tops)?;
         Ok(Work {
             plan: Plan::Scan,
             reason: Some(because),
-            matching: matching.map(Matches::len),
+            matching: asked,
             visited: scanned,
             distances: scanned * queries.len() as u64,
             expected_recall: Some(1.0),
@@ -165,15 +243,15 @@ impl<'a> Search<'a> {
     }
 
     /// Why a part is scanned although it may have a graph.
-    fn reason_to_scan(&self, part: &Part<'_>, matching: Option<&Matches>, wanted: usize) -> Option<&'static str> {
-        let rows = u64::from(part.rows.rows());
+    fn reason_to_scan(&self, column: &Column<'_>, matching: Option<&Matches>, wanted: usize) -> Option<&'static str> {
+        let rows = u64::from(column.len());
         if matching.is_some_and(|m| m.len() == 0) {
             Some("nothing passes the filter")
-        } else if part.segment.is_none() {
+        } else if column.part.segment.is_none() {
             Some("the records are in memory")
         } else if self.options.ef.is_none() && self.options.recall >= 1.0 {
             Some("the recall asked for is 1")
-        } else if self.collection.schema.codes() == Quantization::None {
+        } else if self.schema.codes() == Quantization::None {
             Some("the collection has no graphs: its quantization is none")
         } else if wanted > MAX_GRAPH_K {
             Some("more than 1,000 candidates are wanted")
@@ -185,9 +263,9 @@ impl<'a> Search<'a> {
     }
 
     fn walk(&self, walk: &Walk<'_>, queries: &[Prepared], encoded: &[u8], tops: &mut [TopK]) -> Result<Work> {
-        let Walk { part, segment, graph, matching, .. } = walk;
-        let hidden = self.hidden.filter(|at| at.source == part.source);
-        let hidden = hidden.and_then(|at| graph.index.order().iter().position(|row| *row == at.row));
+        let Walk { part, column, segment, graph, matching, .. } = walk;
+        let hidden = self.hidden.filter(|at| at.source == part.source).and_then(|at| column.place(at.row));
+        let hidden = hidden.and_then(|place| graph.index.order().iter().position(|other| *other == place));
         let hidden = hidden.map(|node| node as u32);
         let stride = queries.first().map_or(1, Prepared::stride);
         let (mut done, mut compared_all) = (SearchStats::default(), false);
@@ -199,16 +277,17 @@ impl<'a> Search<'a> {
                 done = done.with(stats);
                 if stats.gave_up {
                     compared_all = true;
-                    let rows = matching.into_iter().flat_map(|m| m.rows.iter());
+                    let rows = matching.iter().flat_map(|m| m.rows.iter());
                     let nodes = rows.filter_map(|row| graph.nodes().get(row as usize).copied());
                     let nodes = nodes.filter(|node| Some(*node) != hidden);
                     let stats =
                         graph.index.search_among(&walk.rows, bytes, query, walk.wanted, nodes, scratch, found)?;
                     done = done.with(stats);
                 }
-                for (row, distance) in found.iter() {
-                    segment.prefetch_id_ends(*row);
-                    top.push(*distance, pack(part.location(*row)));
+                for (place, distance) in found.iter() {
+                    let row = column.row(*place);
+                    segment.prefetch_id_ends(row);
+                    top.push(*distance, pack(part.location(row)));
                 }
                 Ok(())
             });
@@ -239,8 +318,8 @@ impl<'a> Search<'a> {
         scratch: &mut Scratch,
         found: &mut Vec<(u32, f32)>,
     ) -> Result<SearchStats> {
-        let Walk { part, graph, wanted, matching, .. } = *walk;
-        let is_live = |row: u32| part.is_live(row);
+        let Walk { part, column, graph, wanted, matching, .. } = *walk;
+        let is_live = |place: u32| part.is_live(column.row(place));
         let live: Option<&dyn Fn(u32) -> bool> = if part.all_live() { None } else { Some(&is_live) };
         let passing = matching.filter(|_| walk.most != Some(0)).map(|matches| graph.passing(matches));
         let mut done = SearchStats { gave_up: walk.most == Some(0), ..SearchStats::default() };
@@ -286,7 +365,7 @@ impl<'a> Search<'a> {
         }
         self.cut(&mut found)?;
         if let Some(mmr) = options.mmr {
-            found = mmr::choose(self.collection, self.version, found, options.k + options.offset, mmr.lambda)?;
+            found = mmr::choose(self, found, options.k + options.offset, mmr.lambda)?;
         }
         // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
         let chosen = found.iter().skip(options.offset).take(options.k);
@@ -297,47 +376,92 @@ impl<'a> Search<'a> {
     /// Drops the candidates that may not be hits.
     pub(crate) fn cut(&self, found: &mut Vec<Candidate>) -> Result<()> {
         if let Some(least) = self.options.min_score {
-            let metric = self.collection.schema.metric;
+            let metric = self.schema.metric;
             found.retain(|candidate| metric.score(candidate.key) >= least);
         }
-        if self.options.exclude.is_empty() {
-            return Ok(());
-        }
-        let excluded: HashSet<Vec<u8>> = self.options.exclude.iter().map(|id| id.as_ref().encode()).collect();
-        let mut kept = Vec::with_capacity(found.len());
-        for candidate in found.drain(..) {
-            let (source, row) = self.source(candidate)?;
-            if !excluded.contains(source.id(row)?) {
-                kept.push(candidate);
-            }
-        }
-        *found = kept;
-        Ok(())
+        drop_excluded(self.version, self.options, found)
     }
 
     /// Where a candidate's record is.
     pub(crate) fn source(&self, candidate: Candidate) -> Result<(&'a dyn RowSource, u32)> {
-        self.version
-            .source(unpack(candidate.row))
-            .ok_or_else(|| Error::Unusable("a candidate is not in the version it was found in".into()))
+        source(self.version, candidate.row)
     }
 
     /// A candidate with its fields.
     pub(crate) fn hit(&self, candidate: Candidate) -> Result<Hit> {
-        let (source, row) = self.source(candidate)?;
-        let fields = fields(self.collection, source, row, self.options.include)?;
-        Ok(Hit {
-            id: fields.id,
-            distance: candidate.key,
-            score: self.collection.schema.metric.score(candidate.key),
-            vector_score: Some(self.collection.schema.metric.score(candidate.key)),
-            text_score: None,
-            vector: fields.vector,
-            metadata: fields.metadata,
-            text: fields.text,
-            snippet: None,
-        })
+        let hit = hit(self.collection, self.version, candidate.row, self.options.include)?;
+        let score = self.schema.metric.score(candidate.key);
+        let mut hit = Hit { distance: candidate.key, score, ..hit };
+        match &self.options.using {
+            None => hit.vector_score = Some(score),
+            Some(field) => drop(hit.field_scores.insert(field.clone(), score)),
+        }
+        Ok(hit)
     }
+
+    /// The stored vector of a row; `None` where it has none.
+    pub(crate) fn stored<'s>(&self, source: &'s dyn RowSource, row: u32) -> Result<Option<&'s [u8]>> {
+        stored_vector(source, self.field, row, self.schema.stride())
+    }
+}
+
+/// The stored vector of a row, its own or that of a field; `None` where it has none.
+pub(crate) fn stored_vector(
+    source: &dyn RowSource,
+    field: Option<usize>,
+    row: u32,
+    stride: usize,
+) -> Result<Option<&[u8]>> {
+    let Some(field) = field else { return source.vectors(row, 1).map(Some) };
+    match source.field(field, row)? {
+        [] => Ok(None),
+        stored if stored.len() == stride => Ok(Some(stored)),
+        _ => Err(Error::corrupt("record", u64::from(row), "a vector has another size")),
+    }
+}
+
+/// Where the record of a packed location is.
+pub(crate) fn source(version: &Version, row: u64) -> Result<(&dyn RowSource, u32)> {
+    version
+        .source(unpack(row))
+        .ok_or_else(|| Error::Unusable("a candidate is not in the version it was found in".into()))
+}
+
+/// The record of a packed location as a hit without any score.
+pub(crate) fn hit(collection: &CollectionState, version: &Version, row: u64, include: Include) -> Result<Hit> {
+    let (source, row) = source(version, row)?;
+    let fields = fields(collection, source, row, include)?;
+    Ok(Hit {
+        id: fields.id,
+        distance: 0.0,
+        score: 0.0,
+        vector_score: None,
+        text_score: None,
+        field_scores: BTreeMap::new(),
+        vector: fields.vector,
+        metadata: fields.metadata,
+        text: fields.text,
+        snippet: None,
+        vectors: fields.vectors,
+        sparse: fields.sparse,
+    })
+}
+
+/// Drops the candidates that a search is to leave out.
+pub(crate) fn drop_excluded(version: &Version, options: &SearchOptions, found: &mut Vec<Candidate>) -> Result<()> {
+    if options.exclude.is_empty() {
+        return Ok(());
+    }
+    let excluded: HashSet<Vec<u8>> = options.exclude.iter().map(|id| id.as_ref().encode()).collect();
+    let mut kept = Vec::with_capacity(found.len());
+    for candidate in found.drain(..) {
+        let (source, row) = source(version, candidate.row)?;
+        if !excluded.contains(source.id(row)?) {
+            kept.push(candidate);
+        }
+    }
+    *found = kept;
+    Ok(())
 }
 
 /// Candidates that the first walk of a search within a radius is asked for.
@@ -346,6 +470,7 @@ const FIRST_WITHIN: usize = 64;
 /// A part that is searched by its graph.
 struct Walk<'a> {
     part: &'a Part<'a>,
+    column: &'a Column<'a>,
     segment: &'a Segment,
     graph: &'a Graph,
     rows: Rows<'a>,
@@ -360,18 +485,44 @@ thread_local! {
     static SCRATCH: RefCell<(Scratch, Vec<(u32, f32)>)> = RefCell::default();
 }
 
-/// Compares all live rows that match; returns how many.
+/// Compares all vectors of live rows that match; returns how many.
 fn scan_part(
-    part: &Part<'_>,
+    column: &Column<'_>,
     queries: &[Prepared],
     matching: Option<&Matches>,
     hidden: Option<Location>,
     tops: &mut [TopK],
 ) -> Result<u64> {
+    let Some(rows) = &column.having else {
+        return scan_places(column, queries, matching, hidden, pack(column.part.location(0)), tops);
+    };
+    let live = matching.is_none().then(|| places(rows, |row| column.part.is_live(row)));
+    let matching = matching.or(live.as_ref());
+    // The order of the places is that of their rows, so the best of this part can be renamed when they are known.
+    let mut best: Vec<TopK> = tops.iter().map(|top| TopK::within(top.k(), top.threshold())).collect();
+    let scanned = scan_places(column, queries, matching, hidden, 0, &mut best)?;
+    for (best, top) in best.into_iter().zip(tops) {
+        for Candidate { key, row } in best.into_sorted() {
+            top.push(key, pack(column.part.location(column.row(row as u32))));
+        }
+    }
+    Ok(scanned)
+}
+
+/// The same, where place 0 is called `first_name`, the next one 1 more, and so on.
+fn scan_places(
+    column: &Column<'_>,
+    queries: &[Prepared],
+    matching: Option<&Matches>,
+    hidden: Option<Location>,
+    first_name: u64,
+    tops: &mut [TopK],
+) -> Result<u64> {
     let Some(first) = queries.first() else { return Ok(0) };
-    let hidden = hidden.and_then(|at| part.row_at(at));
+    let part = column.part;
+    let hidden = hidden.and_then(|at| part.row_at(at)).and_then(|row| column.place(row));
     let stretch = (STRETCH_BYTES / first.stride()).next_multiple_of(64).max(64) as u32;
-    let rows = part.rows.rows();
+    let rows = column.len();
     let mut words = Vec::new();
     let mut scanned = 0;
     for start in (0..rows).step_by(stretch as usize) {
@@ -404,9 +555,9 @@ fn scan_part(
         }
         scanned += if all { u64::from(count) } else { words.iter().map(|w| u64::from(w.count_ones())).sum() };
         let block = Block {
-            rows: part.rows.vectors(start, count)?,
+            rows: column.vectors(start, count)?,
             live: (!all).then_some(&words),
-            first_row: pack(part.location(start)),
+            first_row: first_name + u64::from(start),
         };
         scan_batch(queries, block, tops);
     }
@@ -418,6 +569,8 @@ pub(crate) struct Fields {
     pub(crate) vector: Option<Vector>,
     pub(crate) metadata: Option<serde_json::Value>,
     pub(crate) text: Option<String>,
+    pub(crate) vectors: BTreeMap<String, Vector>,
+    pub(crate) sparse: BTreeMap<String, Sparse>,
 }
 
 /// Reads one row's fields.
@@ -440,7 +593,25 @@ pub(crate) fn fields(
     let text = if include.text { source.text(row)? } else { &[] };
     let text = text.split_first().map(|(_, text)| std::str::from_utf8(text).map(str::to_owned));
     let text = text.transpose().map_err(|_| damaged("text is not UTF-8"))?;
-    Ok(Fields { id, vector, metadata, text })
+    let (mut vectors, mut sparse) = (BTreeMap::new(), BTreeMap::new());
+    let further = if include.fields { collection.schema.fields.as_slice() } else { &[] };
+    for (number, field) in further.iter().enumerate() {
+        let stored = source.field(number, row)?;
+        if stored.is_empty() {
+            continue;
+        }
+        match &field.kind {
+            FieldKind::Vector(_) if !fits(stored, &field.kind) => return Err(damaged("a vector has another size")),
+            FieldKind::Vector(kind) => {
+                vectors.insert(field.name.clone(), Vector::from_le_bytes(kind.element, stored));
+            }
+            FieldKind::Sparse => {
+                let value = Sparse::decode(stored).ok_or_else(|| damaged("a sparse vector does not decode"))?;
+                sparse.insert(field.name.clone(), value);
+            }
+        }
+    }
+    Ok(Fields { id, vector, metadata, text, vectors, sparse })
 }
 
 /// Reads one whole record.
@@ -451,5 +622,7 @@ pub(crate) fn record(collection: &CollectionState, source: &dyn RowSource, row: 
         vector: fields.vector.unwrap_or(Vector::F32(Vec::new())),
         metadata: fields.metadata,
         text: fields.text,
+        vectors: fields.vectors,
+        sparse: fields.sparse,
     })
 }

@@ -31,9 +31,9 @@ pub struct Explanation {
 pub struct PartPlan {
     /// The segment's number, or `None` for the records in memory.
     pub segment: Option<u32>,
-    /// Graph, codes or scan.
+    /// How.
     pub plan: Plan,
-    /// Why the graph was not walked, or not to the end.
+    /// Why it was scanned, or its graph not walked to the end.
     pub reason: Option<&'static str>,
     /// Its live records.
     pub rows: u64,
@@ -57,16 +57,19 @@ pub enum Plan {
     Graph,
     /// The short codes of every record that passes are compared, and the best exactly.
     Codes,
+    /// The lists of the query's ids are gone through, and the records that may be among the best compared: exact.
+    Postings,
     /// Every record that passes is compared: exact.
     Scan,
 }
 
 impl Plan {
-    /// `graph`, `codes` or `scan`.
+    /// `graph`, `codes`, `postings` or `scan`.
     pub fn name(self) -> &'static str {
         match self {
             Plan::Graph => "graph",
             Plan::Codes => "codes",
+            Plan::Postings => "postings",
             Plan::Scan => "scan",
         }
     }

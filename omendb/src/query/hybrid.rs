@@ -1,24 +1,18 @@
-//! Searches by text, and by vector and text together: two orders become one.
+//! Searches by text: how are hits by text made?
 
 use crate::collection::{Collection, validate_options};
-use crate::distance::Prepared;
 use crate::error::{Error, Result};
 use crate::idmap::Location;
-use crate::ids::IdColumn;
-use crate::query::exec::{self, Search, pack, unpack};
-use crate::record::{Fuse, Hit, Hits, SearchOptions, Vectors, check_vectors};
-use crate::schema::{MAX_K, MAX_TEXT_BYTES};
+use crate::query::exec;
+use crate::record::{Hit, Hits, SearchOptions};
+use crate::schema::MAX_TEXT_BYTES;
 use crate::text::index::text_of;
 use crate::text::search::{Match, TextQuery, Texts};
 use crate::text::snippet::snippet;
 use crate::version::Version;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
-/// Reciprocal rank fusion: how little a rank counts.
-const RANK_OFFSET: f32 = 60.0;
-/// The least number of records of each order that are fused.
-const MIN_DEPTH: usize = 100;
 /// Longest snippet, bytes.
 const SNIPPET_BYTES: usize = 200;
 
@@ -54,6 +48,7 @@ impl Collection {
                     distance: -found.score,
                     vector_score: None,
                     text_score: Some(found.score),
+                    field_scores: BTreeMap::new(),
                 });
                 self.hits(version, ranked.collect(), true, query.as_ref(), options)
             })
@@ -61,83 +56,8 @@ impl Collection {
         self.noted(found)
     }
 
-    /// The best records by vector and text together: two searches under one filter, fused as
-    /// [`SearchOptions::fuse`] says. Each is asked for at least 100 records, and for twice as many as are wanted.
-    ///
-    /// A hit need not match the text: near ones by vector are found, too. Of every hit both scores are exact, and
-    /// `text_score` is `None` if its text does not match. `min_score` is of the fused score.
-    ///
-    /// # Errors
-    /// As of [`Collection::search`] and [`Collection::search_text`]; `InvalidInput` for an `alpha` out of 0 to 1.
-    pub fn search_hybrid<'v>(
-        &self,
-        vector: impl Into<Vectors<'v>>,
-        text: &str,
-        options: &SearchOptions,
-    ) -> Result<Hits> {
-        self.readable()?;
-        validate(text, options)?;
-        if let Fuse::Weighted { alpha } = options.fuse
-            && !(0.0..=1.0).contains(&alpha)
-        {
-            return Err(Error::invalid(format!(
-                "alpha = {alpha} was given; it may be 0 (text alone) to 1 (vector alone)"
-            )));
-        }
-        let mut vector = vector.into();
-        check_vectors(&mut vector, &self.state.schema, Some(1), &IdColumn::default())?;
-        let found = self
-            .engine()
-            .metrics
-            .search
-            .time(|| self.with_texts(|texts, version| self.fused(texts, version, &vector, text, options)));
-        self.noted(found)
-    }
-
-    fn fused(
-        &self,
-        texts: &Texts<'_>,
-        version: &Version,
-        vector: &Vectors<'_>,
-        text: &str,
-        options: &SearchOptions,
-    ) -> Result<Hits> {
-        let depth = (2 * (options.k + options.offset)).clamp(MIN_DEPTH, MAX_K);
-        let deep = SearchOptions { k: depth, offset: 0, min_score: None, ..options.clone() };
-        let search = Search::new(&self.state, version, &deep);
-        let mut nearest = search.candidates(vector, 0..1, None)?;
-        let mut near = nearest.candidates.pop().unwrap_or_default();
-        search.cut(&mut near)?;
-        let exhausted = nearest.whole && near.len() < depth;
-        near.truncate(depth);
-        let query = texts.query(text)?;
-        let told = self.matches(texts, version, query.as_ref(), options, depth)?;
-        let mut found = Candidates::default();
-        for (rank, candidate) in near.iter().enumerate() {
-            found.entry(unpack(candidate.row)).near = Some((rank, candidate.key));
-        }
-        for (rank, matched) in told.iter().enumerate() {
-            found.entry(matched.at).told = Some((rank, matched.score));
-        }
-        let prepared = Prepared::new(&self.state.schema, vector, 0);
-        let mut records = found.into_sorted();
-        self.complete(texts, version, &prepared, query.as_ref(), &mut records)?;
-        if let Some(radius) = options.max_distance {
-            records.retain(|record| record.distance <= radius);
-        }
-        fuse(&mut records, options.fuse, |distance| self.state.schema.metric.score(distance));
-        let ranked = records.iter().map(|record| Ranked {
-            at: record.at,
-            score: record.fused,
-            distance: record.distance,
-            vector_score: Some(self.state.schema.metric.score(record.distance)),
-            text_score: record.text_score,
-        });
-        self.hits(version, ranked.collect(), exhausted, query.as_ref(), options)
-    }
-
     /// The `wanted` best matches of a query that are not excluded.
-    fn matches(
+    pub(crate) fn matches(
         &self,
         texts: &Texts<'_>,
         version: &Version,
@@ -159,36 +79,9 @@ impl Collection {
         Ok(kept)
     }
 
-    /// Fills in the distances and text scores that the two searches did not give.
-    fn complete(
-        &self,
-        texts: &Texts<'_>,
-        version: &Version,
-        vector: &Prepared,
-        query: Option<&TextQuery>,
-        records: &mut [Fused],
-    ) -> Result<()> {
-        for record in records.iter_mut() {
-            record.distance = match record.near {
-                Some((_, distance)) => distance,
-                None => {
-                    let (source, row) = version.source(record.at).ok_or_else(lost)?;
-                    vector.distance(source.vectors(row, 1)?)
-                }
-            };
-            record.text_score = record.told.map(|(_, score)| score);
-        }
-        let Some(query) = query else { return Ok(()) };
-        let unknown = |record: &&mut Fused| record.told.is_none();
-        let places: Vec<Location> = records.iter_mut().filter(unknown).map(|record| record.at).collect();
-        let scores = texts.scores(query, &places)?;
-        records.iter_mut().filter(unknown).zip(scores).for_each(|(record, score)| record.text_score = score);
-        Ok(())
-    }
-
     /// Runs a search with the text index of every part at hand. An index whose file turns out to be damaged is made
     /// again from the stored text, and the search begins anew.
-    fn with_texts<T>(&self, search: impl Fn(&Texts<'_>, &Version) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_texts<T>(&self, search: impl Fn(&Texts<'_>, &Version) -> Result<T>) -> Result<T> {
         let version = self.state.version.load_full();
         loop {
             let (mut parts, mut indexes) = (Vec::new(), Vec::new());
@@ -234,7 +127,7 @@ impl Collection {
     }
 
     /// The hits of a ranking, which holds all matches if `exhausted` and it is shorter than what is wanted.
-    fn hits(
+    pub(crate) fn hits(
         &self,
         version: &Version,
         ranked: Vec<Ranked>,
@@ -267,10 +160,13 @@ impl Collection {
             score: record.score,
             vector_score: record.vector_score,
             text_score: record.text_score,
+            field_scores: record.field_scores.clone(),
             vector: fields.vector,
             metadata: fields.metadata,
             text: fields.text,
             snippet: shown.map(|(terms, text)| snippet(self.state.schema.analyzer, terms, text, SNIPPET_BYTES)),
+            vectors: fields.vectors,
+            sparse: fields.sparse,
         })
     }
 }
@@ -279,10 +175,13 @@ fn lost() -> Error {
     Error::Unusable("a record is not in the version it was found in".into())
 }
 
-fn validate(text: &str, options: &SearchOptions) -> Result<()> {
+/// Refuses what no search by text can take.
+pub(crate) fn validate(text: &str, options: &SearchOptions) -> Result<()> {
     validate_options(options)?;
     if options.mmr.is_some() {
-        return Err(Error::invalid("mmr was given with a text; it goes with a search by vector alone"));
+        return Err(Error::invalid(
+            "mmr was given with a text or a sparse vector; it goes with a search by one vector alone",
+        ));
     }
     if text.len() > MAX_TEXT_BYTES {
         return Err(Error::LimitExceeded(format!(
@@ -294,112 +193,11 @@ fn validate(text: &str, options: &SearchOptions) -> Result<()> {
 }
 
 /// A record in its place among the hits.
-struct Ranked {
-    at: Location,
-    score: f32,
-    distance: f32,
-    vector_score: Option<f32>,
-    text_score: Option<f32>,
-}
-
-/// A record that one search or both found.
-#[derive(Debug, Clone)]
-struct Fused {
-    at: Location,
-    /// Rank from 0 and distance in the order by vector.
-    near: Option<(usize, f32)>,
-    /// Rank from 0 and score in the order by text.
-    told: Option<(usize, f32)>,
-    distance: f32,
-    text_score: Option<f32>,
-    fused: f32,
-}
-
-#[derive(Default)]
-struct Candidates(HashMap<u64, Fused>);
-
-impl Candidates {
-    fn entry(&mut self, at: Location) -> &mut Fused {
-        let new = || Fused { at, near: None, told: None, distance: 0.0, text_score: None, fused: 0.0 };
-        self.0.entry(pack(at)).or_insert_with(new)
-    }
-
-    /// By place.
-    fn into_sorted(self) -> Vec<Fused> {
-        let mut records: Vec<Fused> = self.0.into_values().collect();
-        records.sort_unstable_by_key(|record| pack(record.at));
-        records
-    }
-}
-
-/// Scores records by both orders and sorts them, best first; of equal scores the nearer one comes first.
-fn fuse(records: &mut [Fused], how: Fuse, score: impl Fn(f32) -> f32) {
-    match how {
-        Fuse::Rrf => {
-            let share = |place: Option<(usize, f32)>| {
-                place.map_or(0.0, |(rank, _)| (RANK_OFFSET + 1.0) / (RANK_OFFSET + 1.0 + rank as f32))
-            };
-            records.iter_mut().for_each(|record| record.fused = (share(record.near) + share(record.told)) / 2.0);
-        }
-        Fuse::Weighted { alpha } => {
-            let near = || records.iter().filter_map(|record| record.near).map(|(_, distance)| score(distance));
-            let (worst, best) = (near().fold(f32::INFINITY, f32::min), near().fold(f32::NEG_INFINITY, f32::max));
-            let most = records.iter().filter_map(|record| record.text_score).fold(0.0, f32::max);
-            for record in records.iter_mut() {
-                let near = (score(record.distance) - worst) / (best - worst);
-                // All candidates by vector are equally near, or there is none.
-                let near = if near.is_finite() { near.clamp(0.0, 1.0) } else { f32::from(record.near.is_some()) };
-                let told = record.text_score.map_or(0.0, |score| score / most);
-                record.fused = alpha * near + (1.0 - alpha) * told;
-            }
-        }
-    }
-    records.sort_by(|a, b| b.fused.total_cmp(&a.fused).then(a.distance.total_cmp(&b.distance)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(row: u32, near: Option<(usize, f32)>, told: Option<(usize, f32)>) -> Fused {
-        let distance = near.map_or(9.0, |(_, distance)| distance);
-        let text_score = told.map(|(_, score)| score);
-        Fused { at: Location { source: 0, row }, near, told, distance, text_score, fused: 0.0 }
-    }
-
-    fn order(records: &[Fused]) -> Vec<(u32, f32)> {
-        records.iter().map(|r| (r.at.row, (r.fused * 1000.0).round() / 1000.0)).collect()
-    }
-
-    #[test]
-    fn ranks_are_fused() {
-        let mut records = [
-            record(0, Some((0, 0.1)), None),
-            record(1, Some((1, 0.2)), Some((1, 3.0))),
-            record(2, None, Some((0, 5.0))),
-        ];
-        fuse(&mut records, Fuse::Rrf, |d| 1.0 - d);
-        assert_eq!(order(&records), [(1, 0.984), (0, 0.5), (2, 0.5)]);
-    }
-
-    #[test]
-    fn weighted_scores_are_fused() {
-        let records = [
-            record(0, Some((0, 0.0)), None),
-            record(1, Some((1, 0.5)), Some((1, 2.5))),
-            record(2, Some((2, 1.0)), Some((0, 5.0))),
-        ];
-        for (alpha, expected) in [
-            (1.0, [(0, 1.0), (1, 0.5), (2, 0.0)]),
-            (0.0, [(2, 1.0), (1, 0.5), (0, 0.0)]),
-            (0.75, [(0, 0.75), (1, 0.5), (2, 0.25)]),
-        ] {
-            let mut records = records.clone();
-            fuse(&mut records, Fuse::Weighted { alpha }, |d| 1.0 - d);
-            assert_eq!(order(&records), expected, "{alpha}");
-        }
-        let mut alone = [record(0, Some((0, 0.3)), None)];
-        fuse(&mut alone, Fuse::Weighted { alpha: 0.5 }, |d| 1.0 - d);
-        assert_eq!(order(&alone), [(0, 0.5)]);
-    }
+pub(crate) struct Ranked {
+    pub(crate) at: Location,
+    pub(crate) score: f32,
+    pub(crate) distance: f32,
+    pub(crate) vector_score: Option<f32>,
+    pub(crate) text_score: Option<f32>,
+    pub(crate) field_scores: BTreeMap<String, f32>,
 }

@@ -33,9 +33,10 @@ pub(crate) fn recall(
     options: &SearchOptions,
 ) -> Result<RecallReport> {
     let (k, filter) = (options.k, options.filter.clone());
-    let options = SearchOptions { recall: options.recall, ef: options.ef, filter, ..SearchOptions::new(k) };
+    let (recall, ef, using) = (options.recall, options.ef, options.using.clone());
+    let options = SearchOptions { recall, ef, filter, using, ..SearchOptions::new(k) };
     let exact = SearchOptions { recall: 1.0, ef: None, k: k + 1, ..options.clone() };
-    let (search, exact) = (Search::new(collection, version, &options), Search::new(collection, version, &exact));
+    let (search, exact) = (Search::new(collection, version, &options)?, Search::new(collection, version, &exact)?);
     let picks = sampled(version, sample);
     let groups: Vec<&[Location]> = picks.chunks(GROUP).collect();
     let next = AtomicUsize::new(0);
@@ -66,18 +67,22 @@ pub(crate) fn recall(
 
 /// The recall of each query of a group.
 fn measured(search: &Search<'_>, exact: &Search<'_>, group: &[Location]) -> Result<Vec<f32>> {
-    let schema = &search.collection.schema;
-    let mut bytes = Vec::with_capacity(group.len() * schema.stride());
+    let schema = search.schema;
+    let (mut bytes, mut asked) = (Vec::with_capacity(group.len() * schema.stride()), Vec::new());
     for at in group {
         let source = search.version.source(*at);
         let (source, row) = source.ok_or_else(|| Error::Unusable("a sampled record is not in its version".into()))?;
-        bytes.extend_from_slice(source.vectors(row, 1)?);
+        match search.stored(source, row)? {
+            Some(vector) => bytes.extend_from_slice(vector),
+            None => continue,
+        }
+        asked.push(*at);
     }
     let vectors = Vector::from_le_bytes(schema.element, &bytes);
     let queries = Vectors::from(&vectors);
-    let truth = exact.candidates(&queries, 0..group.len(), None)?.candidates;
-    let mut recalls = Vec::with_capacity(group.len());
-    for (query, (at, mut truth)) in group.iter().zip(truth).enumerate() {
+    let truth = exact.candidates(&queries, 0..asked.len(), None)?.candidates;
+    let mut recalls = Vec::with_capacity(asked.len());
+    for (query, (at, mut truth)) in asked.iter().zip(truth).enumerate() {
         truth.retain(|candidate| candidate.row != super::exec::pack(*at));
         truth.truncate(search.options.k);
         let Some(limit) = truth.last().map(|last| last.key) else { continue };

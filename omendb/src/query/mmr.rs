@@ -3,28 +3,21 @@
 //! Maximal marginal relevance: one after the other, the candidate of the highest
 //! `lambda * score(query) - (1 - lambda) * highest score against those chosen before`, in the metric's own scores.
 
-use super::exec::unpack;
+use super::exec::Search;
 use super::topk::Candidate;
 use crate::distance::Prepared;
-use crate::engine::CollectionState;
 use crate::error::{Error, Result};
 use crate::record::{Vector, Vectors};
-use crate::version::Version;
 
 /// Chooses `count` of `found`, which is sorted by distance.
-pub(crate) fn choose(
-    collection: &CollectionState,
-    version: &Version,
-    found: Vec<Candidate>,
-    count: usize,
-    lambda: f32,
-) -> Result<Vec<Candidate>> {
-    let metric = collection.schema.metric;
+pub(crate) fn choose(search: &Search<'_>, found: Vec<Candidate>, count: usize, lambda: f32) -> Result<Vec<Candidate>> {
+    let metric = search.schema.metric;
     let vectors = found
         .iter()
-        .map(|candidate| match version.source(unpack(candidate.row)) {
-            Some((source, row)) => source.vectors(row, 1),
-            None => Err(Error::Unusable("a candidate is not in the version it was found in".into())),
+        .map(|candidate| {
+            let (source, row) = search.source(*candidate)?;
+            let lost = || Error::Unusable("a candidate has no vector".into());
+            search.stored(source, row)?.ok_or_else(lost)
         })
         .collect::<Result<Vec<&[u8]>>>()?;
     // The highest score of each candidate against those chosen; what is chosen itself is out of the race.
@@ -47,8 +40,8 @@ pub(crate) fn choose(
             best = 0;
         }
         let next = left.remove(best);
-        let vector = Vector::from_le_bytes(collection.schema.element, vectors[next]);
-        let prepared = Prepared::new(&collection.schema, &Vectors::from(&vector), 0);
+        let vector = Vector::from_le_bytes(search.schema.element, vectors[next]);
+        let prepared = Prepared::new(search.schema, &Vectors::from(&vector), 0);
         for index in &left {
             closest[*index] = closest[*index].max(metric.score(prepared.distance(vectors[*index])));
         }

@@ -13,6 +13,8 @@
 //! 40     8     rows                        7    text ends: u64 a row          (7 and 8 absent when no row has any)
 //! 48     8     seq                         8    text, stored
 //! 56     8     0                           9    vectors: row-major, little-endian
+//!                                          10+2n  field n ends: u64 a row    (absent when no row has field n)
+//!                                          11+2n  field n: vectors, or sparse vectors, of the rows that have one
 //! footer, after the last section           trailer, the last 32 bytes
 //! 0      8     magic "OMENFTR1"            0    8   offset of the footer
 //! 8      4     sections n                  8    8   length of the footer
@@ -29,7 +31,7 @@ use crate::checksum::xxh3_128;
 use crate::codec::{Reader, align_up, u32_at};
 use crate::error::{Error, Result};
 use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR};
-use crate::schema::Schema;
+use crate::schema::{FieldKind, MAX_FIELDS, Schema};
 use serde::{Deserialize, Serialize};
 
 /// First bytes of every segment.
@@ -48,20 +50,23 @@ pub const SECTION_ALIGN: u64 = 64;
 pub const LARGE_SECTION_BYTES: u64 = 1 << 20;
 const MAX_SECTIONS: u32 = 64;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SectionKind {
-    Schema = 1,
-    IdHashes = 2,
-    IdEnds = 3,
-    Ids = 4,
-    MetadataEnds = 5,
-    Metadata = 6,
-    TextEnds = 7,
-    Text = 8,
-    Vectors = 9,
+    Schema,
+    IdHashes,
+    IdEnds,
+    Ids,
+    MetadataEnds,
+    Metadata,
+    TextEnds,
+    Text,
+    Vectors,
+    /// Of a further field, by its number.
+    FieldEnds(usize),
+    Field(usize),
 }
 
+/// The kinds that every collection has, in the order of their numbers, which begin with 1.
 pub(crate) const SECTION_KINDS: [SectionKind; 9] = [
     SectionKind::Schema,
     SectionKind::IdHashes,
@@ -73,6 +78,23 @@ pub(crate) const SECTION_KINDS: [SectionKind; 9] = [
     SectionKind::Text,
     SectionKind::Vectors,
 ];
+
+impl SectionKind {
+    /// As in the file.
+    pub(crate) fn number(self) -> u32 {
+        let first = SECTION_KINDS.len() as u32 + 1;
+        match self {
+            SectionKind::FieldEnds(field) => first + 2 * field as u32,
+            SectionKind::Field(field) => first + 2 * field as u32 + 1,
+            other => SECTION_KINDS.iter().position(|kind| *kind == other).map_or(0, |at| at as u32 + 1),
+        }
+    }
+
+    fn of_number(number: u32) -> Option<SectionKind> {
+        let fields = (0..MAX_FIELDS).flat_map(|field| [SectionKind::FieldEnds(field), SectionKind::Field(field)]);
+        SECTION_KINDS.into_iter().chain(fields).find(|kind| kind.number() == number)
+    }
+}
 
 /// Where a section lies in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -158,7 +180,7 @@ impl Footer {
         out.extend_from_slice(&u64::from(self.rows).to_le_bytes());
         out.extend_from_slice(&self.body.to_le_bytes());
         for (kind, section) in &self.sections {
-            out.extend_from_slice(&(*kind as u32).to_le_bytes());
+            out.extend_from_slice(&kind.number().to_le_bytes());
             out.extend_from_slice(&0u32.to_le_bytes());
             out.extend_from_slice(&section.offset.to_le_bytes());
             out.extend_from_slice(&section.len.to_le_bytes());
@@ -240,8 +262,9 @@ impl Footer {
         let mut free = HEADER_BYTES;
         for _ in 0..count {
             let (kind, _, offset, len) = (r.u32()?, r.u32()?, r.u64()?, r.u64()?);
-            let kind = SECTION_KINDS.into_iter().find(|k| *k as u32 == kind)?;
-            if offset < free || sections.last().is_some_and(|(k, _)| *k >= kind) {
+            let kind = SectionKind::of_number(kind)?;
+            let rises = sections.last().is_none_or(|(before, _): &(SectionKind, _)| before.number() < kind.number());
+            if offset < free || !rises {
                 return None;
             }
             free = offset.checked_add(len).filter(|end| *end <= body)?;
@@ -257,7 +280,7 @@ impl Footer {
     }
 
     /// Checks the sections' sizes against the number of rows.
-    pub(crate) fn check_sizes(&self, stride: usize) -> bool {
+    pub(crate) fn check_sizes(&self, schema: &Schema) -> bool {
         let rows = u64::from(self.rows);
         let len = |kind| self.section(kind).len;
         let ends_fit =
@@ -266,7 +289,18 @@ impl Footer {
             && len(SectionKind::IdEnds) == rows * 4
             && ends_fit(SectionKind::MetadataEnds, SectionKind::Metadata)
             && ends_fit(SectionKind::TextEnds, SectionKind::Text)
-            && rows.checked_mul(stride as u64) == Some(len(SectionKind::Vectors))
+            && rows.checked_mul(schema.stride() as u64) == Some(len(SectionKind::Vectors))
+            && (0..MAX_FIELDS).all(|field| {
+                let data = len(SectionKind::Field(field));
+                let whole = match schema.fields.get(field).map(|field| &field.kind) {
+                    Some(FieldKind::Vector(field)) => {
+                        data.is_multiple_of(field.element.stride(field.dim).max(1) as u64)
+                    }
+                    Some(FieldKind::Sparse) => true,
+                    None => data == 0,
+                };
+                whole && ends_fit(SectionKind::FieldEnds(field), SectionKind::Field(field))
+            })
     }
 }
 

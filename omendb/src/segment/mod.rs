@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::filter::cache::FilterCache;
 use crate::text::index::TextSlot;
 use serde_json::Value;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Anything that rows can be read from: a batch, a block of a memtable, a segment.
 /// Row numbers are below [`RowSource::rows`]; a row outside is a bug of the caller.
@@ -31,10 +33,31 @@ pub(crate) trait RowSource: Sync {
     }
     /// Stored text: empty where absent, else a marker byte and UTF-8.
     fn text(&self, row: u32) -> Result<&[u8]>;
+    /// The stored value of a further field, by its number; empty where absent.
+    fn field(&self, field: usize, row: u32) -> Result<&[u8]>;
+    /// Bytes of the values of a field, which lie one after the other.
+    fn field_data(&self, field: usize, range: Range<usize>) -> Result<&[u8]>;
+    /// The rows that have a vector of this size in a field, ascending; `None`: all of them.
+    fn having(&self, field: usize, stride: usize) -> Result<Option<Arc<[u32]>>> {
+        rows_having(self, field, stride).map(|rows| (rows.len() < self.rows() as usize).then_some(rows))
+    }
     /// Where the index of the texts is kept; none where no row has a text.
     fn text_slot(&self) -> Option<&TextSlot> {
         None
     }
+}
+
+/// The rows that have a vector of this size in a field, ascending.
+fn rows_having(source: &(impl RowSource + ?Sized), field: usize, stride: usize) -> Result<Arc<[u32]>> {
+    let mut rows = Vec::new();
+    for row in 0..source.rows() {
+        match source.field(field, row)?.len() {
+            0 => {}
+            len if len == stride => rows.push(row),
+            _ => return Err(Error::corrupt("record", u64::from(row), "a vector has another size")),
+        }
+    }
+    Ok(rows.into())
 }
 
 /// Reads stored metadata.

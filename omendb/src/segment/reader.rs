@@ -1,17 +1,21 @@
 //! Reads a segment: nothing is handed out before the block it lies in has been verified.
 
-use super::RowSource;
 use super::format::{BLOCK_BYTES, Footer, HEADER_BYTES, Header, Section, SectionKind, SegmentSchema, TRAILER_BYTES};
+use super::{RowSource, rows_having};
 use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
+use crate::fields::fits;
 use crate::filter::cache::{FilterCache, Matches};
 use crate::index::file::Stage;
 use crate::index::graph::{GraphIndex, Passing};
 use crate::manifest::{CollectionEntry, SegmentEntry, hex};
+use crate::schema::Schema;
+use crate::sparse::index::SparseSlot;
 use crate::storage::{Bytes, Storage};
 use crate::text::index::TextSlot;
 use arc_swap::ArcSwapOption;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -60,6 +64,19 @@ impl Graph {
     }
 }
 
+/// What is derived of one column of vectors.
+#[derive(Debug, Default)]
+struct VectorSlot {
+    /// The graph, once it is built or loaded.
+    graph: ArcSwapOption<Graph>,
+    /// Set when no graph can be built.
+    unindexable: AtomicBool,
+    /// Set when every block of the vectors has been verified.
+    verified: AtomicBool,
+    /// The rows that have a vector, once they were asked for; `None` inside: all of them.
+    having: OnceLock<Option<Arc<[u32]>>>,
+}
+
 /// An open segment. Immutable and shared.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -68,15 +85,15 @@ pub(crate) struct Segment {
     bytes: Bytes,
     footer: Footer,
     stride: usize,
-    /// The graph, once it is built or loaded. Derived.
-    graph: ArcSwapOption<Graph>,
-    /// Set when no graph can be built.
-    unindexable: AtomicBool,
-    /// Set when every block of the vectors has been verified.
-    vectors_verified: AtomicBool,
+    /// Of the records' own vectors.
+    vectors: VectorSlot,
+    /// Of the further fields, by their numbers; without use for those that are no vectors.
+    further: Vec<VectorSlot>,
     /// The metadata by column, made at the first filter. Derived: it could be made again.
     filters: FilterCache,
     text: TextSlot,
+    /// Of the fields, by their numbers.
+    sparse: Vec<SparseSlot>,
     /// One bit a block: set once its checksum has been seen to match.
     verified: Vec<AtomicU64>,
 }
@@ -116,7 +133,8 @@ impl Segment {
         if hex(hash) != entry.footer || footer.rows != entry.rows {
             return Err(Error::corrupt(&path, footer.body, "the footer is not the one that the manifest names"));
         }
-        let segment = Segment::assemble(entry.clone(), path, bytes, footer, collection.schema.stride())?;
+        let mut segment = Segment::assemble(entry.clone(), path, bytes, footer)?;
+        segment.fit(&collection.schema)?;
         let header = segment.header()?;
         if header.uuid != *uuid || header.segment != entry.id || header.collection != collection.id {
             return Err(Error::corrupt(&segment.path, 0, "the segment belongs elsewhere"));
@@ -136,24 +154,29 @@ impl Segment {
             footer: hex(hash),
             tombstones: None,
         };
-        let mut segment = Segment::assemble(entry, path.to_owned(), bytes, footer, 0)?;
+        let mut segment = Segment::assemble(entry, path.to_owned(), bytes, footer)?;
         let (offset, json) = segment.section_bytes(SectionKind::Schema)?;
         let schema: SegmentSchema = serde_json::from_slice(json)
             .map_err(|e| Error::corrupt(path, offset, format!("the schema section does not parse: {e}")))?;
         schema.schema.validate().map_err(|e| Error::corrupt(path, offset, e.to_string()))?;
-        segment.stride = schema.schema.stride();
         let header = segment.header()?;
         (segment.entry.id, segment.entry.seq) = (header.segment, header.seq);
-        if !segment.footer.check_sizes(segment.stride) {
-            return Err(Error::corrupt(path, segment.footer.body, "the sections do not fit the schema"));
-        }
+        segment.fit(&schema.schema)?;
         Ok((segment, schema))
     }
 
-    fn assemble(entry: SegmentEntry, path: String, bytes: Bytes, footer: Footer, stride: usize) -> Result<Segment> {
-        if stride > 0 && !footer.check_sizes(stride) {
-            return Err(Error::corrupt(&path, footer.body, "the sections do not fit the schema"));
+    /// Takes the sections for those of a collection of this schema.
+    fn fit(&mut self, schema: &Schema) -> Result<()> {
+        if !self.footer.check_sizes(schema) {
+            return Err(Error::corrupt(&self.path, self.footer.body, "the sections do not fit the schema"));
         }
+        self.stride = schema.stride();
+        self.sparse.resize_with(schema.fields.len(), SparseSlot::default);
+        self.further.resize_with(schema.fields.len(), VectorSlot::default);
+        Ok(())
+    }
+
+    fn assemble(entry: SegmentEntry, path: String, bytes: Bytes, footer: Footer) -> Result<Segment> {
         let words = footer.crcs.len().div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
         Ok(Segment {
@@ -161,12 +184,12 @@ impl Segment {
             path,
             bytes,
             footer,
-            stride,
-            graph: ArcSwapOption::empty(),
-            unindexable: AtomicBool::new(false),
-            vectors_verified: AtomicBool::new(false),
+            stride: 0,
+            vectors: VectorSlot::default(),
+            further: Vec::new(),
             filters: FilterCache::default(),
             text: TextSlot::default(),
+            sparse: Vec::new(),
             verified,
         })
     }
@@ -227,8 +250,9 @@ impl Segment {
         }
     }
 
-    /// Checks what checksums cannot: that the offsets rise and end where the data ends, and that ids decode and hash.
-    pub(crate) fn check_structure(&self, hash_seed: u64) -> Result<()> {
+    /// Checks what checksums cannot: that the offsets rise and end where the data ends, that ids decode and hash, and
+    /// that the values of fields fit the schema.
+    pub(crate) fn check_structure(&self, schema: &Schema, hash_seed: u64) -> Result<()> {
         for row in 0..self.rows() {
             let id = self.id(row)?;
             let valid =
@@ -239,6 +263,13 @@ impl Segment {
             }
             self.metadata(row)?;
             self.text(row)?;
+            for (number, field) in schema.fields.iter().enumerate() {
+                if !fits(self.field(number, row)?, &field.kind) {
+                    let at = self.footer.section(SectionKind::Field(number)).offset;
+                    let what = format!("field {:?} of row {row} does not fit the schema", field.name);
+                    return Err(Error::corrupt(&self.path, at, what));
+                }
+            }
         }
         Ok(())
     }
@@ -265,27 +296,46 @@ impl Segment {
             .ok_or_else(|| Error::corrupt(&self.path, section.offset + first * width, "the offsets do not rise"))
     }
 
-    /// All vectors, verified once.
-    pub(crate) fn all_vectors(&self) -> Result<&[u8]> {
-        let section = self.footer.section(SectionKind::Vectors);
-        if !self.vectors_verified.load(Ordering::Acquire) {
+    /// What is derived of the records' own vectors, or of those of a further field.
+    fn slot(&self, field: Option<usize>) -> &VectorSlot {
+        field.and_then(|field| self.further.get(field)).unwrap_or(&self.vectors)
+    }
+
+    /// All vectors of the records or of a further field, verified once.
+    pub(crate) fn all_vectors(&self, field: Option<usize>) -> Result<&[u8]> {
+        let section = self.footer.section(field.map_or(SectionKind::Vectors, SectionKind::Field));
+        let slot = self.slot(field);
+        if !slot.verified.load(Ordering::Acquire) {
             self.range(section.offset, section.len)?;
-            self.vectors_verified.store(true, Ordering::Release);
+            slot.verified.store(true, Ordering::Release);
         }
         Ok(&self.bytes[section.offset as usize..(section.offset + section.len) as usize])
     }
 
-    pub(crate) fn graph(&self) -> Option<Arc<Graph>> {
-        self.graph.load_full()
+    /// How many vectors of this size there are, of the records or of a further field.
+    pub(crate) fn vector_count(&self, field: Option<usize>, stride: usize) -> u32 {
+        match field {
+            None => self.entry.rows,
+            Some(field) => (self.field_bytes(field) / stride.max(1) as u64) as u32,
+        }
+    }
+
+    pub(crate) fn graph(&self, field: Option<usize>) -> Option<Arc<Graph>> {
+        self.slot(field).graph.load_full()
     }
 
     /// The graph for the length of one search: cheaper than [`graph`](Self::graph).
-    pub(crate) fn graph_for_search(&self) -> arc_swap::Guard<Option<Arc<Graph>>> {
-        self.graph.load()
+    pub(crate) fn graph_for_search(&self, field: Option<usize>) -> arc_swap::Guard<Option<Arc<Graph>>> {
+        self.slot(field).graph.load()
     }
 
-    pub(crate) fn set_graph(&self, graph: Graph) {
-        self.graph.store(Some(Arc::new(graph)));
+    /// All graphs there are.
+    pub(crate) fn graphs(&self) -> impl Iterator<Item = Arc<Graph>> {
+        std::iter::once(&self.vectors).chain(&self.further).filter_map(|slot| slot.graph.load_full())
+    }
+
+    pub(crate) fn set_graph(&self, field: Option<usize>, graph: Graph) {
+        self.slot(field).graph.store(Some(Arc::new(graph)));
     }
 
     /// The bytes that say where a row's id lies, not verified.
@@ -299,13 +349,23 @@ impl Segment {
         crate::distance::codes::prefetch(self.id_ends(row), 64);
     }
 
-    /// Whether building a graph has been given up.
-    pub(crate) fn unindexable(&self) -> bool {
-        self.unindexable.load(Ordering::Relaxed)
+    /// Where the index of a sparse field is kept; none where no row has the field.
+    pub(crate) fn sparse_slot(&self, field: usize) -> Option<&SparseSlot> {
+        self.sparse.get(field).filter(|_| self.footer.section(SectionKind::Field(field)).len > 0)
     }
 
-    pub(crate) fn give_up_indexing(&self) {
-        self.unindexable.store(true, Ordering::Relaxed);
+    /// Bytes of the values of a field.
+    pub(crate) fn field_bytes(&self, field: usize) -> u64 {
+        self.footer.section(SectionKind::Field(field)).len
+    }
+
+    /// Whether building a graph has been given up.
+    pub(crate) fn unindexable(&self, field: Option<usize>) -> bool {
+        self.slot(field).unindexable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn give_up_indexing(&self, field: Option<usize>) {
+        self.slot(field).unindexable.store(true, Ordering::Relaxed);
     }
 
     /// Memory of what was derived for filters, bytes.
@@ -366,6 +426,31 @@ impl RowSource for Segment {
 
     fn text(&self, row: u32) -> Result<&[u8]> {
         self.variable(SectionKind::TextEnds, SectionKind::Text, 8, row)
+    }
+
+    fn field(&self, field: usize, row: u32) -> Result<&[u8]> {
+        self.variable(SectionKind::FieldEnds(field), SectionKind::Field(field), 8, row)
+    }
+
+    fn field_data(&self, field: usize, range: Range<usize>) -> Result<&[u8]> {
+        let section = self.footer.section(SectionKind::Field(field));
+        let (start, len) = (range.start as u64, range.len() as u64);
+        if start + len > section.len {
+            return Err(Error::corrupt(&self.path, section.offset, "a field has fewer values than rows that have it"));
+        }
+        self.range(section.offset + start, len)
+    }
+
+    fn having(&self, field: usize, stride: usize) -> Result<Option<Arc<[u32]>>> {
+        let slot = self.slot(Some(field));
+        if let Some(having) = slot.having.get() {
+            return Ok(having.clone());
+        }
+        let having = match self.field_bytes(field) == u64::from(self.rows()) * stride as u64 {
+            true => None,
+            false => Some(rows_having(self, field, stride)?),
+        };
+        Ok(slot.having.get_or_init(|| having).clone())
     }
 
     fn text_slot(&self) -> Option<&TextSlot> {

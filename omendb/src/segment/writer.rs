@@ -57,10 +57,10 @@ fn write_file(storage: &dyn Storage, path: &str, new: &NewSegment<'_>, rows: &Se
         Error::LimitExceeded(format!("a segment of {} rows; the limit is {}", new.header.rows, u32::MAX))
     })?;
     let schema = serde_json::to_vec(new.schema).map_err(|e| Error::invalid(format!("schema: {e}")))?;
-    let totals = Totals::of(rows)?;
+    let totals = Totals::of(rows, new.schema.schema.fields.len())?;
     let blob_ends = |bytes: u64| if bytes == 0 { 0 } else { u64::from(count) * 8 };
     let stride = new.schema.schema.stride() as u64;
-    let (sections, body) = place(&[
+    let mut lengths = vec![
         (SectionKind::Schema, schema.len() as u64),
         (SectionKind::IdHashes, u64::from(count) * 8),
         (SectionKind::IdEnds, u64::from(count) * 4),
@@ -70,7 +70,12 @@ fn write_file(storage: &dyn Storage, path: &str, new: &NewSegment<'_>, rows: &Se
         (SectionKind::TextEnds, blob_ends(totals.text)),
         (SectionKind::Text, totals.text),
         (SectionKind::Vectors, u64::from(count) * stride),
-    ]);
+    ];
+    for (field, bytes) in totals.fields.iter().enumerate() {
+        lengths.push((SectionKind::FieldEnds(field), blob_ends(*bytes)));
+        lengths.push((SectionKind::Field(field), *bytes));
+    }
+    let (sections, body) = place(&lengths);
     let mut footer = Footer { rows: count, body, sections, crcs: Vec::new() };
     let file = storage.open(path, OpenMode::CreateNew).map_err(|e| Error::io("create", path, &e))?;
     let vectors = footer.section(SectionKind::Vectors);
@@ -84,6 +89,10 @@ fn write_file(storage: &dyn Storage, path: &str, new: &NewSegment<'_>, rows: &Se
     let large = |out: &mut Body<'_>| -> Result<()> {
         out.seek(vectors.offset)?;
         write_vectors(out, rows, stride as usize)?;
+        for field in 0..totals.fields.len() {
+            let (ends, data) = (SectionKind::FieldEnds(field), SectionKind::Field(field));
+            write_blobs(out, &footer, ends, data, rows, |s, row| s.field(field, row))?;
+        }
         out.seek(body)
     };
     let file = &*file;
@@ -145,15 +154,19 @@ struct Totals {
     ids: u64,
     metadata: u64,
     text: u64,
+    fields: Vec<u64>,
 }
 
 impl Totals {
-    fn of(rows: &Selection<'_>) -> Result<Totals> {
-        let mut totals = Totals::default();
+    fn of(rows: &Selection<'_>, fields: usize) -> Result<Totals> {
+        let mut totals = Totals { fields: vec![0; fields], ..Totals::default() };
         rows.for_each(|source, row| {
             totals.ids += source.id(row)?.len() as u64;
             totals.metadata += source.metadata(row)?.len() as u64;
             totals.text += source.text(row)?.len() as u64;
+            for (field, bytes) in totals.fields.iter_mut().enumerate() {
+                *bytes += source.field(field, row)?.len() as u64;
+            }
             Ok(())
         })?;
         if totals.ids > u64::from(u32::MAX) {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tantivy::directory::OwnedBytes;
 
 /// Version of what a text index holds: raised whenever the same text would give other terms or another layout.
-const VERSION: u32 = 1;
+const VERSION: u16 = 1;
 
 /// The bytes of a payload, each block verified before it is handed out.
 pub(crate) struct Checked {
@@ -84,7 +84,7 @@ impl Checked {
 
 /// Opens what was built in memory.
 pub(crate) fn open_built(payload: Vec<u8>, rows: u32, segment: Option<u32>) -> Result<TextIndex> {
-    let path = segment.map_or_else(|| "memory".to_owned(), |segment| TEXT.path(segment));
+    let path = segment.map_or_else(|| "memory".to_owned(), |segment| TEXT.path(segment, None));
     TextIndex::open(Arc::new(Checked::in_memory_of(payload)), rows, &path)
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn write(storage: &dyn Storage, owner: &Owner<'_>, index: &TextIndex)
 pub(crate) fn read(storage: &dyn Storage, owner: &Owner<'_>) -> Result<Option<TextIndex>> {
     match TEXT.read(storage, owner)? {
         Some(file) if file.stamp == VERSION => {
-            let path = TEXT.path(owner.segment);
+            let path = TEXT.path(owner.segment, None);
             TextIndex::open(Arc::new(Checked::of_file(&file)), owner.rows, &path).map(Some)
         }
         _ => Ok(None),
@@ -108,6 +108,8 @@ pub(crate) fn read(storage: &dyn Storage, owner: &Owner<'_>) -> Result<Option<Te
 pub(crate) fn check(storage: &dyn Storage, owner: &Owner<'_>) -> Result<Option<u64>> {
     let Some(file) = TEXT.read(storage, owner)? else { return Ok(None) };
     let checked = Checked::of_file(&file);
-    checked.read_bytes(0..checked.len()).map_err(|e| Error::corrupt(TEXT.path(owner.segment), 0, e.to_string()))?;
+    checked
+        .read_bytes(0..checked.len())
+        .map_err(|e| Error::corrupt(TEXT.path(owner.segment, None), 0, e.to_string()))?;
     Ok(Some(file.bytes.len() as u64))
 }

@@ -11,6 +11,7 @@ use crate::segment::reader::Segment;
 use crate::segment::writer::Selection;
 use crate::version::{SegmentView, Version};
 use crate::write::commit::{Op, already_exists, find};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -186,5 +187,13 @@ impl RowSource for BatchRows<'_> {
 
     fn text(&self, row: u32) -> Result<&[u8]> {
         Ok(self.batch.text.as_ref().map_or(&[], |c| c.stored(row as usize)))
+    }
+
+    fn field(&self, field: usize, row: u32) -> Result<&[u8]> {
+        Ok(self.batch.fields.stored(field, row))
+    }
+
+    fn field_data(&self, field: usize, range: Range<usize>) -> Result<&[u8]> {
+        Ok(self.batch.fields.data(field, range))
     }
 }

@@ -4,6 +4,7 @@
 use crate::database::Durability;
 use crate::engine::{CollectionState, Engine, State};
 use crate::error::{Error, Result};
+use crate::fields::FieldColumns;
 use crate::filter::Filter;
 use crate::filter::cache::FilterCache;
 use crate::idmap::{IdMap, Location, MEMTABLE};
@@ -30,6 +31,8 @@ pub(crate) struct Change {
     pub(crate) metadata: Option<Vec<u8>>,
     /// As stored: empty removes it.
     pub(crate) text: Option<Vec<u8>>,
+    /// Of further fields, by their numbers, as stored: empty removes one.
+    pub(crate) fields: Vec<(usize, Vec<u8>)>,
 }
 
 /// One write, validated and owned.
@@ -124,7 +127,7 @@ impl Drop for Lead<'_> {
 
 /// What applying a frame does to a collection.
 pub(crate) enum Effect {
-    Write(Block),
+    Write(Box<Block>),
     Delete { ids: IdColumn, hashes: Vec<u64> },
 }
 
@@ -315,7 +318,7 @@ pub(crate) fn apply(
     for (seq, effect) in effects {
         version.seq = version.seq.max(seq);
         match effect {
-            Effect::Write(block) => apply_write(ids, &mut version, block, seq, next_source, replay)?,
+            Effect::Write(block) => apply_write(ids, &mut version, *block, seq, next_source, replay)?,
             Effect::Delete { ids: column, hashes } => {
                 for (row, hash) in hashes.iter().enumerate() {
                     if let Some(at) = find(ids, &version, *hash, column.encoded(row))?
@@ -425,7 +428,7 @@ impl Staged {
         }
         self.frames.push((FrameKind::Upsert, encode_upsert(collection.id, &block)));
         self.tickets.push((Arc::clone(ticket), count.unwrap_or(block.len())));
-        self.effects.push((Arc::clone(collection), Effect::Write(block)));
+        self.effects.push((Arc::clone(collection), Effect::Write(Box::new(block))));
         Ok(())
     }
 
@@ -474,6 +477,13 @@ impl Staged {
                 }
                 Ok((!column.bytes.is_empty()).then_some(column))
             };
+            let mut fields = FieldColumns::default();
+            for field in 0..collection.schema.fields.len() {
+                let new = change.fields.iter().find(|(number, _)| *number == field).map(|(_, value)| value.clone());
+                if let Some(column) = blob(&new, source.field(field, row))? {
+                    fields.set(field, column);
+                }
+            }
             Ok(Block {
                 start: 0,
                 hashes: vec![hash],
@@ -482,6 +492,7 @@ impl Staged {
                 vectors: vector,
                 metadata: blob(&change.metadata, source.metadata(row))?,
                 text: blob(&change.text, source.text(row))?,
+                fields,
                 text_slot: TextSlot::default(),
                 filters: FilterCache::default(),
             })
@@ -490,7 +501,7 @@ impl Staged {
             Some(Overlay::Deleted) => return Err(unknown()),
             Some(Overlay::Row { effect, row }) => {
                 if let Some((_, Effect::Write(block))) = self.effects.get(*effect) {
-                    return merge(block, *row);
+                    return merge(&**block, *row);
                 }
             }
             None => {}

@@ -105,7 +105,7 @@ fn pick(version: &Version, stride: u64, limit: u64, indexed_only: bool) -> Optio
     let mut by_size: Vec<(u64, u32)> = version
         .segments
         .iter()
-        .filter(|v| !indexed_only || v.segment.graph().is_some())
+        .filter(|v| !indexed_only || v.segment.graph(None).is_some())
         .map(|v| ((u64::from(v.segment.rows()) - v.dead.len()) * stride.max(16), v.segment.id_number()))
         .collect();
     by_size.sort_unstable();

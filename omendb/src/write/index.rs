@@ -36,12 +36,15 @@ fn params(schema: &Schema, stage: Stage) -> BuildParams {
     BuildParams { inline_max_dim, coding, ..params }
 }
 
+/// The records' own vectors, or those of a field; and their schema.
+type Column<'a> = (Option<usize>, &'a Schema);
+
 /// Segments within this factor of each other are alike in size.
 const ALIKE: u64 = 8;
 
 /// The most segments with graphs that are alike in size, smaller ones first.
 fn alike(version: &Version) -> Vec<u32> {
-    let with_graph = version.segments.iter().filter(|v| v.segment.graph().is_some());
+    let with_graph = version.segments.iter().filter(|v| v.segment.graph(None).is_some());
     let mut by_rows: Vec<(u64, u32)> =
         with_graph.map(|v| (u64::from(v.segment.rows()) - v.dead.len(), v.segment.id_number())).collect();
     by_rows.sort_unstable();
@@ -62,14 +65,11 @@ impl Engine {
                 return Ok(true);
             }
             let version = collection.version.load_full();
-            for view in &version.segments {
-                if self.wants_graph(&view.segment, &collection, Stage::First) {
-                    self.index_segment(&collection, &view.segment, Stage::First)?;
-                    return Ok(true);
-                }
+            if self.index_one(&collection, &version, Stage::First)? {
+                return Ok(true);
             }
         }
-        if self.index_text_once()? {
+        if self.index_text_once()? || self.index_sparse_once()? {
             return Ok(true);
         }
         if !settle {
@@ -80,9 +80,19 @@ impl Engine {
                 return Ok(true);
             }
             let version = collection.version.load_full();
-            for view in &version.segments {
-                if self.wants_graph(&view.segment, &collection, Stage::Settled) {
-                    self.index_segment(&collection, &view.segment, Stage::Settled)?;
+            if self.index_one(&collection, &version, Stage::Settled)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Builds or loads one graph of a collection, if one is wanted; whether there was one.
+    fn index_one(&self, collection: &CollectionState, version: &Version, stage: Stage) -> Result<bool> {
+        for view in &version.segments {
+            for column in collection.vectors() {
+                if self.wants_graph(&view.segment, column, stage) {
+                    self.index_segment(&view.segment, column, stage)?;
                     return Ok(true);
                 }
             }
@@ -90,28 +100,28 @@ impl Engine {
         Ok(false)
     }
 
-    fn wants_graph(&self, segment: &Segment, collection: &CollectionState, stage: Stage) -> bool {
-        let has = segment.graph();
+    fn wants_graph(&self, segment: &Segment, (field, schema): Column<'_>, stage: Stage) -> bool {
+        let has = segment.graph(field);
         let least = if stage == Stage::First { MIN_ROWS } else { MIN_SETTLED_ROWS };
-        segment.rows() >= least
-            && collection.schema.codes() != Quantization::None
-            && !segment.unindexable()
+        let rows = segment.vector_count(field, schema.stride());
+        rows >= least
+            && schema.codes() != Quantization::None
+            && !segment.unindexable(field)
             && has.as_ref().is_none_or(|g| g.stage < stage)
-            && (has.is_some() || self.graph_fits(u64::from(segment.rows()), collection))
+            && (has.is_some() || self.graph_fits(u64::from(rows), schema))
     }
 
     /// Whether another graph fits the memory budget; building one takes about as much again.
-    fn graph_fits(&self, rows: u64, collection: &CollectionState) -> bool {
-        let width = collection.schema.dim.next_multiple_of(64) as u64;
-        let inline =
-            if width <= params(&collection.schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
+    fn graph_fits(&self, rows: u64, schema: &Schema) -> bool {
+        let width = schema.dim.next_multiple_of(64) as u64;
+        let inline = if width <= params(schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
         let bytes = rows * (width + inline + 192);
         self.graph_memory() + self.memtable_bytes() + self.id_memory() + 2 * bytes <= self.memory_budget / 4 * 3
     }
 
     pub(crate) fn graph_memory(&self) -> u64 {
         let of = |c: &Arc<CollectionState>| -> u64 {
-            c.version.load().segments.iter().filter_map(|v| v.segment.graph()).map(|g| g.bytes).sum()
+            c.version.load().segments.iter().flat_map(|v| v.segment.graphs()).map(|g| g.bytes).sum()
         };
         self.collections.load().values().map(of).sum()
     }
@@ -119,7 +129,8 @@ impl Engine {
     /// Several segments without graphs become one first: one graph over them is built and searched faster.
     fn merge_unindexed(&self, collection: &Arc<CollectionState>) -> Result<bool> {
         let unindexed = |version: &Version| -> Vec<u32> {
-            let without = version.segments.iter().filter(|v| v.segment.graph().is_none() && !v.segment.unindexable());
+            let wants = |v: &&SegmentView| v.segment.graph(None).is_none() && !v.segment.unindexable(None);
+            let without = version.segments.iter().filter(wants);
             without.map(|v| v.segment.id_number()).collect()
         };
         if collection.schema.codes() == Quantization::None || unindexed(&collection.version.load()).len() < 2 {
@@ -129,7 +140,7 @@ impl Engine {
         for id in unindexed(&version) {
             // What is on disk already need not be made.
             if let Some(view) = version.segment(id) {
-                self.load_graph(&view.segment);
+                self.load_graph(&view.segment, (None, &collection.schema));
             }
         }
         let _turn = self.maintenance.lock();
@@ -137,7 +148,7 @@ impl Engine {
         let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
         let rows = group.iter().filter_map(|id| version.segment(*id)).map(|v| u64::from(v.segment.rows())).sum();
         // Without a graph in the end, merging is worth it only for segments of like size.
-        if group.len() < 2 || !self.graph_fits(rows, collection) {
+        if group.len() < 2 || !self.graph_fits(rows, &collection.schema) {
             return Ok(false);
         }
         self.compact_segments(collection, &version, &group)?;
@@ -151,7 +162,7 @@ impl Engine {
         let inputs = self.within_segment_limit(&version, alike(&version), collection.schema.stride() as u64);
         let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
         let rows = version.segments.iter().filter(chosen).map(|v| u64::from(v.segment.rows())).sum();
-        if inputs.len() < 2 || !self.graph_fits(rows, collection) {
+        if inputs.len() < 2 || !self.graph_fits(rows, &collection.schema) {
             return Ok(false);
         }
         let seq = version.segments.iter().filter(chosen).map(|v| v.segment.entry.seq).max().unwrap_or(0);
@@ -169,8 +180,13 @@ impl Engine {
         let segment = output.as_ref().map(|output| Arc::clone(&output.segment));
         let edits = [Edit { collection: Arc::clone(collection), inputs: inputs.clone(), output }];
         if let Some(segment) = segment {
-            self.index_segment(collection, &segment, Stage::Settled).inspect_err(|_| self.discard(&edits))?;
-            if segment.graph().is_none() {
+            for column in collection.vectors() {
+                let wanted = column.0.is_none() || self.wants_graph(&segment, column, Stage::First);
+                if wanted {
+                    self.index_segment(&segment, column, Stage::Settled).inspect_err(|_| self.discard(&edits))?;
+                }
+            }
+            if segment.graph(None).is_none() {
                 self.discard(&edits);
                 return Ok(false);
             }
@@ -195,21 +211,24 @@ impl Engine {
                 if self.cancel.load(Ordering::Acquire) {
                     return;
                 }
-                self.load_graph(&view.segment);
+                for column in collection.vectors() {
+                    self.load_graph(&view.segment, column);
+                }
             }
         }
     }
 
-    /// Takes the segment's index file into use, if there is a whole one.
-    fn load_graph(&self, segment: &Segment) {
-        if segment.graph().is_some() {
+    /// Takes an index file of the segment into use, if there is a whole one.
+    fn load_graph(&self, segment: &Segment, (field, schema): Column<'_>) {
+        if segment.graph(field).is_some() {
             return;
         }
-        match file::read(&*self.storage, &self.owner(segment)) {
-            Ok(Some((graph, stage))) => match segment.all_vectors() {
-                Ok(_) => segment.set_graph(Graph::new(graph, stage, true)),
+        let count = segment.vector_count(field, schema.stride());
+        match file::read(&*self.storage, &Owner { field, ..self.owner(segment) }, count) {
+            Ok(Some((graph, stage))) => match segment.all_vectors(field) {
+                Ok(_) => segment.set_graph(field, Graph::new(graph, stage, true)),
                 Err(e) => {
-                    segment.give_up_indexing();
+                    segment.give_up_indexing(field);
                     self.note_damage(&e);
                 }
             },
@@ -222,44 +241,46 @@ impl Engine {
     }
 
     pub(crate) fn owner<'a>(&self, segment: &'a Segment) -> Owner<'a> {
-        Owner { uuid: self.uuid, segment: segment.id_number(), rows: segment.rows(), footer: &segment.entry.footer }
+        segment.entry.owner(self.uuid)
     }
 
-    fn index_segment(&self, collection: &Arc<CollectionState>, segment: &Arc<Segment>, stage: Stage) -> Result<()> {
+    fn index_segment(&self, segment: &Segment, column: Column<'_>, stage: Stage) -> Result<()> {
+        let (field, schema) = column;
         if stage == Stage::First {
-            self.load_graph(segment);
-            if segment.graph().is_some() || segment.unindexable() {
+            self.load_graph(segment, column);
+            if segment.graph(field).is_some() || segment.unindexable(field) {
                 return Ok(());
             }
         }
         let start = std::time::Instant::now();
-        let vectors = match segment.all_vectors() {
+        let vectors = match segment.all_vectors(field) {
             Ok(vectors) => vectors,
             Err(e) => {
                 // Damaged primary data: searches report it, no graph hides it.
-                segment.give_up_indexing();
+                segment.give_up_indexing(field);
                 self.note_damage(&e);
                 return Ok(());
             }
         };
         let threads = self.indexing_threads();
-        let params = params(&collection.schema, stage);
-        let rows = Rows::new(vectors, segment.rows() as usize, &collection.schema)?;
+        let params = params(schema, stage);
+        let count = segment.vector_count(field, schema.stride());
+        let rows = Rows::new(vectors, count as usize, schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
         let graph = match build(rows, &BuildParams { threads, ..params }, &progress, &self.cancel) {
             Err(e @ Error::Cancelled(_)) => return Err(e),
             Err(e) => {
                 tracing::warn!(error = %e, segment = segment.id_number(), "no graph could be built; exact scan stays");
-                segment.give_up_indexing();
+                segment.give_up_indexing(field);
                 return Ok(());
             }
             Ok(graph) => graph,
         };
         // It serves from here on; its file, which only the next handle needs, is written when nothing waits.
-        segment.set_graph(Graph::new(graph, stage, false));
+        segment.set_graph(field, Graph::new(graph, stage, false));
         self.metrics.index.record(start.elapsed());
         let micros = start.elapsed().as_micros() as u64;
-        tracing::info!(segment = segment.id_number(), rows = segment.rows(), ?stage, micros, "indexed");
+        tracing::info!(segment = segment.id_number(), rows = count, ?field, ?stage, micros, "indexed");
         Ok(())
     }
 
@@ -274,31 +295,42 @@ impl Engine {
     /// Writes the files of the graphs and text indexes that have none yet.
     pub(crate) fn write_indexes(&self) -> Result<()> {
         self.write_graphs()?;
-        self.write_texts()
+        self.write_texts()?;
+        self.write_sparse()
     }
 
     fn write_graphs(&self) -> Result<()> {
         for collection in self.all_collections() {
             let version = collection.version.load_full();
             for view in &version.segments {
-                if let Some(graph) = view.segment.graph().filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
-                    self.write_graph(&collection, &view.segment, &graph)?;
+                for (field, _) in collection.vectors() {
+                    let graph = view.segment.graph(field);
+                    if let Some(graph) = graph.filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
+                        self.write_graph(&collection, &view.segment, field, &graph)?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    fn write_graph(&self, collection: &CollectionState, segment: &Segment, graph: &Graph) -> Result<()> {
+    fn write_graph(
+        &self,
+        collection: &CollectionState,
+        segment: &Segment,
+        field: Option<usize>,
+        graph: &Graph,
+    ) -> Result<()> {
         let gone = || collection.has_lost(segment.id_number());
         if gone() {
             return Ok(());
         }
-        let written = file::write(&*self.storage, &self.owner(segment), graph.stage, &graph.index);
+        let owner = Owner { field, ..self.owner(segment) };
+        let written = file::write(&*self.storage, &owner, graph.stage, &graph.index);
         // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
         let _turn = self.maintenance.lock();
         if gone() || written.is_err() {
-            let _ = self.storage.remove(&GRAPH.path(segment.id_number()));
+            let _ = self.storage.remove(&GRAPH.path(segment.id_number(), field));
         }
         // The graph serves this handle in any case; the next one makes it again.
         written

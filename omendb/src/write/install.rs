@@ -114,11 +114,11 @@ impl Engine {
         let now = &state.manifest;
         let mut files = vec![manifest_path(before.number)];
         let named = |m: &Manifest| -> std::collections::BTreeSet<String> {
-            let segments = m.collections.iter().flat_map(|c| &c.segments);
+            let segments = m.collections.iter().flat_map(|c| c.segments.iter().map(move |s| (s, &c.schema)));
             // Whether there are derived files or not: what is deleted must be gone from them too.
             segments
-                .flat_map(|s| {
-                    [Some(s.data_path()), s.tombstones_path()].into_iter().flatten().chain(derived::paths(s.id))
+                .flat_map(|(s, schema)| {
+                    [Some(s.data_path()), s.tombstones_path()].into_iter().flatten().chain(derived::paths(s.id, schema))
                 })
                 .collect()
         };

@@ -8,4 +8,5 @@ pub(crate) mod index;
 pub(crate) mod install;
 pub(crate) mod payload;
 pub(crate) mod recover;
+pub(crate) mod sparse;
 pub(crate) mod text;

@@ -1,31 +1,37 @@
 //! The payload of a log frame.
 //!
 //! ```text
-//! upsert: collection u32, rows u32, flags u32 (1 metadata, 2 text), id bytes u32, id ends u32 x rows, ids,
-//!         vectors (rows x stride), then for metadata and text as flagged: ends u64 x rows, bytes
+//! upsert: collection u32, rows u32, flags u32 (1 metadata, 2 text, 4 further fields), id bytes u32,
+//!         id ends u32 x rows, ids, vectors (rows x stride), then for metadata and text as flagged: ends u64 x rows,
+//!         bytes; then, if flagged, a u32 with one bit a field, and the same for each field whose bit is set
 //! delete: collection u32, rows u32, 0 u32, id bytes u32, id ends u32 x rows, ids
 //! ```
 
 use crate::codec::Reader;
+use crate::fields::{FieldColumns, decode_blobs, encode_blobs};
 use crate::filter::cache::FilterCache;
 use crate::ids::{IdColumn, decode};
 use crate::memtable::{Block, hash_ids};
-use crate::record::BlobColumn;
+use crate::schema::Schema;
 use crate::text::index::TextSlot;
 
 const HAS_METADATA: u32 = 1;
 const HAS_TEXT: u32 = 2;
+const HAS_FIELDS: u32 = 4;
 
 pub(crate) fn encode_upsert(collection: u32, block: &Block) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 + block.memory() as usize);
-    let flags = block.metadata.as_ref().map_or(0, |_| HAS_METADATA) | block.text.as_ref().map_or(0, |_| HAS_TEXT);
+    let flag = |there: bool, flag: u32| if there { flag } else { 0 };
+    let flags = flag(block.metadata.is_some(), HAS_METADATA)
+        | flag(block.text.is_some(), HAS_TEXT)
+        | flag(!block.fields.is_empty(), HAS_FIELDS);
     encode_ids(&mut out, collection, flags, &block.ids);
     out.extend_from_slice(&block.vectors);
     for column in [&block.metadata, &block.text].into_iter().flatten() {
-        for end in &column.ends {
-            out.extend_from_slice(&end.to_le_bytes());
-        }
-        out.extend_from_slice(&column.bytes);
+        encode_blobs(&mut out, column);
+    }
+    if flags & HAS_FIELDS != 0 {
+        block.fields.encode(&mut out);
     }
     out
 }
@@ -51,13 +57,18 @@ pub(crate) fn collection_of(payload: &[u8]) -> Option<u32> {
     Reader::new(payload).u32()
 }
 
-pub(crate) fn decode_upsert(payload: &[u8], stride: usize, hash_seed: u64) -> Option<Block> {
+pub(crate) fn decode_upsert(payload: &[u8], schema: &Schema, hash_seed: u64) -> Option<Block> {
+    let stride = schema.stride();
     let mut r = Reader::new(payload);
     let (ids, flags) = decode_ids(&mut r)?;
     let rows = ids.len();
     let vectors = r.take(rows.checked_mul(stride)?)?.to_vec();
     let metadata = if flags & HAS_METADATA != 0 { Some(decode_blobs(&mut r, rows)?) } else { None };
     let text = if flags & HAS_TEXT != 0 { Some(decode_blobs(&mut r, rows)?) } else { None };
+    let fields = match flags & HAS_FIELDS {
+        0 => FieldColumns::default(),
+        _ => FieldColumns::decode(&mut r, rows, schema)?,
+    };
     let hashes = hash_ids(&ids, hash_seed);
     r.is_empty().then_some(Block {
         start: 0,
@@ -67,6 +78,7 @@ pub(crate) fn decode_upsert(payload: &[u8], stride: usize, hash_seed: u64) -> Op
         stride,
         metadata,
         text,
+        fields,
         text_slot: TextSlot::default(),
         filters: FilterCache::default(),
     })
@@ -86,36 +98,37 @@ fn decode_ids(r: &mut Reader<'_>) -> Option<(IdColumn, u32)> {
     (rising && (0..rows).all(|row| decode(ids.encoded(row)).is_some())).then_some((ids, flags))
 }
 
-fn decode_blobs(r: &mut Reader<'_>, rows: usize) -> Option<BlobColumn> {
-    let ends: Vec<u64> =
-        r.take(rows.checked_mul(8)?)?.as_chunks::<8>().0.iter().map(|c| u64::from_le_bytes(*c)).collect();
-    let len = usize::try_from(ends.last().copied().unwrap_or(0)).ok()?;
-    let bytes = r.take(len)?.to_vec();
-    ends.is_sorted().then_some(BlobColumn { bytes, ends })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::Batch;
+    use crate::schema::{Metric, VectorField};
+    use crate::sparse::Sparse;
     use serde_json::json;
 
     #[test]
     fn payloads_round_trip_and_no_cut_one_is_accepted() {
         let meta = json!({"a": [1, null]});
         let ids: IdColumn = ["x", "yy", "zzz"].into_iter().collect();
-        let batch = Batch::new(ids.clone(), vec![1f32; 6])
+        let schema =
+            Schema::new(2, Metric::L2).with_vectors("title", VectorField::new(1, Metric::L2)).with_sparse("terms");
+        let terms = Sparse::new([(1, 0.5), (u32::MAX, -2.0)]).unwrap();
+        let mut batch = Batch::new(ids.clone(), vec![1f32; 6])
             .with_metadata([Some(&meta), None, Some(&meta)])
             .unwrap()
-            .with_text([None, Some(""), Some("text")]);
+            .with_text([None, Some(""), Some("text")])
+            .with_some_vectors("title", [true, false, true], vec![1f32; 2])
+            .with_sparse("terms", [None, Some(&Sparse::default()), Some(&terms)]);
+        batch.validate(&schema).unwrap();
         let block = Block::from_batch(&batch, 8, hash_ids(&ids, 9));
         let payload = encode_upsert(4, &block);
-        let back = decode_upsert(&payload, 8, 9).unwrap();
+        let back = decode_upsert(&payload, &schema, 9).unwrap();
         assert_eq!(collection_of(&payload), Some(4));
         assert_eq!((&back.ids, &back.vectors, &back.hashes), (&block.ids, &block.vectors, &block.hashes));
-        assert_eq!((&back.metadata, &back.text), (&block.metadata, &block.text));
+        assert_eq!((&back.metadata, &back.text, &back.fields), (&block.metadata, &block.text, &block.fields));
+        assert!(decode_upsert(&payload, &Schema::new(2, Metric::L2), 9).is_none(), "fields that no schema declares");
         for cut in 0..payload.len() {
-            assert!(decode_upsert(&payload[..cut], 8, 9).is_none(), "cut at {cut}");
+            assert!(decode_upsert(&payload[..cut], &schema, 9).is_none(), "cut at {cut}");
         }
         let payload = encode_delete(4, &ids);
         assert_eq!(decode_delete(&payload), Some(ids));

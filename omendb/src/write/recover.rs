@@ -291,10 +291,10 @@ impl Recovery<'_> {
         };
         let effect = match frame.kind {
             FrameKind::Upsert => {
-                let block = decode_upsert(frame.payload, collection.schema.stride(), collection.hash_seed)
+                let block = decode_upsert(frame.payload, &collection.schema, collection.hash_seed)
                     .ok_or("the frame's records do not parse")?;
                 self.report.records += block.len() as u64;
-                Effect::Write(block)
+                Effect::Write(Box::new(block))
             }
             FrameKind::Delete => {
                 let ids = decode_delete(frame.payload).ok_or("the frame's ids do not parse")?;

@@ -138,7 +138,7 @@ impl Engine {
         // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
         let _turn = self.maintenance.lock();
         if gone() || written.is_err() {
-            let _ = self.storage.remove(&TEXT.path(segment.id_number()));
+            let _ = self.storage.remove(&TEXT.path(segment.id_number(), None));
         } else if let Some(slot) = segment.text_slot()
             && let Ok(Some(mapped)) = file::read(&*self.storage, &owner)
         {

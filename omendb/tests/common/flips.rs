@@ -118,13 +118,10 @@ impl Golden {
                     Ok(None) if says => {}
                     Ok(None) => return Err(format!("degraded: {name}/{id:?} is gone without a word")),
                     Ok(Some(r)) => {
-                        let right =
-                            r.id == *id && r.vector == doc.vector && r.metadata == doc.metadata && r.text == doc.text;
-                        let earlier = |s: &State| {
-                            s.0.get(name)
-                                .and_then(|t| t.docs.get(id))
-                                .is_some_and(|d| d.vector == r.vector && d.metadata == r.metadata && d.text == r.text)
-                        };
+                        let read = model::Doc::of(&r);
+                        let right = r.id == *id && read == **doc;
+                        let earlier =
+                            |s: &State| s.0.get(name).and_then(|t| t.docs.get(id)).is_some_and(|d| read == **d);
                         let once = || says && self.earlier.iter().any(earlier);
                         if !right && !once() {
                             return Err(format!("degraded: {name}/{id:?} reads {r:?}, expected {doc:?}"));

@@ -1,5 +1,6 @@
 //! Seeded workloads.
 
+use super::fields::{self, with_fields};
 use super::model::{Doc, Row, State, Step};
 use half::f16;
 use omendb::storage::sim::Rng;
@@ -49,7 +50,8 @@ pub fn schema(rng: &mut Rng, all: bool) -> Schema {
     let element = [Element::F32, Element::F16, Element::I8, Element::U8, Element::Bits][rng.below(5)];
     let metric = [Metric::Cosine, Metric::L2, Metric::Dot][rng.below(3)];
     let metric = if element == Element::Bits { Metric::Hamming } else { metric };
-    Schema::new(dim + rng.below(9), metric).with_element(element)
+    let schema = Schema::new(dim + rng.below(9), metric).with_element(element);
+    if rng.one_in(2) { with_fields(schema) } else { schema }
 }
 
 fn id(rng: &mut Rng, ids: usize) -> Id {
@@ -79,6 +81,7 @@ pub fn doc(rng: &mut Rng, schema: &Schema) -> Doc {
         vector: vector(rng, schema),
         metadata: (!rng.one_in(3)).then(|| metadata(rng)),
         text: rng.one_in(2).then(|| text(rng)),
+        fields: fields::fields(rng, schema),
     }
 }
 
@@ -118,7 +121,8 @@ pub fn step(rng: &mut Rng, state: &State, mix: &Mix) -> Step {
             let vector = rng.one_in(2).then(|| vector(rng, schema));
             let metadata = rng.one_in(2).then(|| if rng.one_in(3) { Value::Null } else { metadata(rng) });
             let text = rng.one_in(2).then(|| rng.one_in(2).then(|| text(rng)));
-            Step::Update { name, id, vector, metadata, text }
+            let fields = fields::patch(rng, schema);
+            Step::Update { name, id, vector, metadata, text, fields }
         }
         22..29 => {
             let rows = {
@@ -152,7 +156,7 @@ pub fn workload(seed: u64, mix: &Mix) -> Vec<Step> {
 
 /// A workload for one purpose, by name.
 pub fn named() -> Vec<(&'static str, Vec<Step>)> {
-    let schema = Schema::new(2, Metric::L2);
+    let schema = with_fields(Schema::new(2, Metric::L2));
     let docs = || "docs".to_owned();
     let put = |seed: u64, ids: std::ops::Range<u64>| {
         let mut rng = Rng::new(seed);
@@ -166,6 +170,7 @@ pub fn named() -> Vec<(&'static str, Vec<Step>)> {
         vector: None,
         metadata: Some(json!({"note": note})),
         text: Some(Some(note.to_owned())),
+        fields: fields::patch(&mut Rng::new(id), &schema),
     };
     let create = Step::Create { name: docs(), schema: schema.clone() };
     let other = Step::Create { name: "other".to_owned(), schema: Schema::new(3, Metric::Cosine) };

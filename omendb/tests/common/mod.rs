@@ -3,6 +3,7 @@
 
 pub mod explore;
 pub mod faults;
+pub mod fields;
 pub mod flips;
 pub mod generate;
 pub mod model;

@@ -1,6 +1,7 @@
 //! The model: ordered maps and brute force. And the comparison of a database with it.
 
-use omendb::{Batch, IdColumn};
+use super::fields::{self, Fields, FieldsPatch};
+use omendb::{Batch, IdColumn, Record};
 use omendb::{Database, Element, Error, Id, Include, Metric, Patch, Schema, SearchOptions, Vector, Vectors};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,6 +13,14 @@ pub struct Doc {
     pub vector: Vector,
     pub metadata: Option<Value>,
     pub text: Option<String>,
+    pub fields: Fields,
+}
+
+impl Doc {
+    pub fn of(record: &Record) -> Self {
+        let Record { vector, metadata, text, .. } = record.clone();
+        Doc { vector, metadata, text, fields: Fields::of(record) }
+    }
 }
 
 /// A record.
@@ -56,6 +65,7 @@ pub enum Step {
         vector: Option<Vector>,
         metadata: Option<Value>,
         text: Option<Option<String>>,
+        fields: FieldsPatch,
     },
     Delete {
         name: String,
@@ -111,7 +121,7 @@ impl State {
                 table.docs.extend(rows.iter().map(|r| (r.id.clone(), Arc::new(r.doc.clone()))));
                 Ok(rows.len())
             }
-            Step::Update { name, id, vector, metadata, text } => {
+            Step::Update { name, id, vector, metadata, text, fields } => {
                 let table = self.0.get_mut(name).ok_or("NotFound")?;
                 let doc = Arc::make_mut(table.docs.get_mut(id).ok_or("NotFound")?);
                 if let Some(vector) = vector {
@@ -125,6 +135,7 @@ impl State {
                 if let Some(text) = text {
                     doc.text = text.clone();
                 }
+                doc.fields.apply(fields);
                 Ok(0)
             }
             Step::Delete { name, ids } => {
@@ -151,22 +162,31 @@ impl State {
             })
         };
         match step {
-            Step::Upsert { name, rows } | Step::Add { name, rows } => rows.iter().all(|r| fit(name, &r.doc.vector)),
-            Step::Update { name, vector: Some(vector), .. } => fit(name, vector),
+            Step::Upsert { name, rows } | Step::Add { name, rows } => {
+                let schema = self.0.get(name).map(|table| &table.schema);
+                let fields_fit = |doc: &Doc| schema.is_none_or(|schema| doc.fields.fit(schema));
+                rows.iter().all(|r| fit(name, &r.doc.vector) && fields_fit(&r.doc))
+            }
+            Step::Update { name, vector, fields, .. } => {
+                let schema = self.0.get(name).map(|table| &table.schema);
+                vector.as_ref().is_none_or(|vector| fit(name, vector)) && schema.is_none_or(|schema| fields.fit(schema))
+            }
             _ => true,
         }
     }
 }
 
 /// Rows as a batch.
-pub fn batch(rows: &[Row], element: Element) -> Batch<'static> {
+pub fn batch(rows: &[Row], schema: &Schema) -> Batch<'static> {
     let ids: IdColumn = rows.iter().map(|r| &r.id).collect();
-    let vectors = pack(rows.iter().map(|r| &r.doc.vector), element);
+    let vectors = pack(rows.iter().map(|r| &r.doc.vector), schema.element);
     let batch = Batch::new(ids, vectors).with_metadata(rows.iter().map(|r| r.doc.metadata.as_ref()));
-    batch.expect("the generator makes valid metadata").with_text(rows.iter().map(|r| r.doc.text.as_deref()))
+    let batch = batch.expect("the generator makes valid metadata");
+    let batch = batch.with_text(rows.iter().map(|r| r.doc.text.as_deref()));
+    fields::with_rows(batch, &rows.iter().map(|r| &r.doc.fields).collect::<Vec<_>>(), schema)
 }
 
-fn pack<'a>(rows: impl Iterator<Item = &'a Vector>, element: Element) -> Vectors<'static> {
+pub fn pack<'a>(rows: impl Iterator<Item = &'a Vector>, element: Element) -> Vectors<'static> {
     macro_rules! all {
         ($kind:ident) => {
             Vectors::$kind(
@@ -195,17 +215,16 @@ pub fn perform(db: &Database, step: &Step) -> omendb::Result<usize> {
         Step::Drop { name } => db.drop_collection(name).map(|()| 0),
         Step::Upsert { name, rows } => {
             let collection = db.collection(name)?;
-            let element = collection.schema().element;
-            collection.upsert(batch(rows, element))
+            collection.upsert(batch(rows, collection.schema()))
         }
         Step::Add { name, rows } => {
             let collection = db.collection(name)?;
-            let element = collection.schema().element;
-            collection.add(batch(rows, element))
+            collection.add(batch(rows, collection.schema()))
         }
-        Step::Update { name, id, vector, metadata, text } => {
-            let patch =
-                Patch { vector: vector.as_ref().map(Vectors::from), metadata: metadata.clone(), text: text.clone() };
+        Step::Update { name, id, vector, metadata, text, fields } => {
+            let vector = vector.as_ref().map(Vectors::from);
+            let patch = Patch { vector, metadata: metadata.clone(), text: text.clone(), ..Patch::default() };
+            let patch = fields.extend(patch);
             db.collection(name)?.update(id, patch).map(|()| 0)
         }
         Step::Delete { name, ids } => db.collection(name)?.delete(ids),
@@ -262,8 +281,7 @@ pub fn read_out(db: &Database) -> Result<State, Trouble> {
         let mut table = Table { schema: collection.schema().clone(), docs: BTreeMap::new() };
         for record in collection.iterate()? {
             let record = record?;
-            let doc = Doc { vector: record.vector, metadata: record.metadata, text: record.text };
-            let twice = table.docs.insert(record.id.clone(), Arc::new(doc));
+            let twice = table.docs.insert(record.id.clone(), Arc::new(Doc::of(&record)));
             ensure!(twice.is_none(), "{name}: iterate returns {:?} twice", record.id);
         }
         state.0.insert(name, table);
@@ -288,7 +306,7 @@ pub fn cross_check(db: &Database, state: &State) -> Result<(), Trouble> {
         for (id, found) in wanted.iter().zip(many) {
             let one = collection.get(id)?;
             ensure!(one == found, "{name}: get and get_many disagree on {id:?}: {one:?}, {found:?}");
-            let found = found.map(|r| (r.id, Doc { vector: r.vector, metadata: r.metadata, text: r.text }));
+            let found = found.map(|r| (r.id.clone(), Doc::of(&r)));
             let expected = table.docs.get(id).map(|doc| (id.clone(), Doc::clone(doc)));
             ensure!(found == expected, "{name}: get({id:?}) = {found:?}, expected {expected:?}");
             let contained = collection.contains(id)?;
@@ -297,6 +315,7 @@ pub fn cross_check(db: &Database, state: &State) -> Result<(), Trouble> {
         let query = table.docs.values().next().map(|d| d.vector.clone()).unwrap_or_else(|| ones(&table.schema));
         check_search(&collection, table, &query, table.docs.len() + 1)?;
         check_search(&collection, table, &ones(&table.schema), 3)?;
+        fields::check(&collection, table)?;
     }
     Ok(())
 }

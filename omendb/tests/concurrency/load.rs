@@ -127,6 +127,7 @@ fn update_single(collection: &Collection, board: &Board, g: u64, most: u64) -> R
             vector: Some(vector(g, stamp, 0).to_vec().into()),
             metadata: Some(json!({"stamp": stamp})),
             text: Some(Some(stamp.to_string())),
+            ..Patch::default()
         };
         match collection.update(&id, patch) {
             Ok(()) => board.updated[g as usize].store(stamp, Ordering::Release),
@@ -205,6 +206,8 @@ fn read_once(
                         vector: hit.vector.ok_or("a hit without its vector")?,
                         metadata: hit.metadata,
                         text: hit.text,
+                        vectors: hit.vectors,
+                        sparse: hit.sparse,
                     };
                     stamps.push(stamp_of(&record)?);
                 }

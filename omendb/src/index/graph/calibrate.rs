@@ -34,7 +34,7 @@ const MOST_HOPS: usize = 8_192;
 const RARELY: usize = 50;
 
 /// How much less slack twice as many results take, in proportion to what ten take for a recall of `USUAL`.
-const DOUBLING: f32 = 0.4;
+const DOUBLING: f32 = 0.05;
 const USUAL: f32 = 0.95;
 
 impl GraphIndex {

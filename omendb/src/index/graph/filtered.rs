@@ -16,6 +16,9 @@ const STARTS: u64 = 32;
 const APPROACH: usize = 64;
 /// Detours for each node that passes, in multiples of what there are if those are spread evenly.
 const DETOURS: f32 = 2.0;
+/// The same at most where those lie apart, and by how much more slack it then takes.
+const DETOURS_APART: f32 = 8.0;
+const APART: f32 = 0.5;
 /// The least slack that a walk ends with.
 const LEAST_SLACK: f32 = 0.8;
 
@@ -94,19 +97,17 @@ impl Pace {
         }
     }
 
-    /// The slack that the walk needs: where one in `n` of what it meets passes, it looks at as much as a walk for `n`
-    /// times as many rows, which needs less.
+    /// The slack that the walk needs. Where one in `n` of what it meets passes, it looks at as many nodes as a walk for
+    /// `n` times as many rows, for which less slack will do; next to rows that lie apart it has fewer ways to go.
     fn slack(&self, effort: &Effort) -> f32 {
+        let more = effort.slack - 1.0;
         if self.apart {
-            return effort.slack + env("OB", 0.0) * (effort.slack - 1.0);
+            return effort.slack + APART * more.max(0.0);
         }
         let share = (self.near.0 + 1) as f32 / (self.near.1 + 1) as f32;
-        (effort.slack + effort.doubling * share.log2()).max(LEAST_SLACK)
+        let doublings = -share.log2();
+        (1.0 + more * share - effort.doubling * (doublings - 1.0).max(0.0)).max(LEAST_SLACK)
     }
-}
-
-fn env(name: &str, default: f32) -> f32 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
 impl GraphIndex {
@@ -157,7 +158,7 @@ impl GraphIndex {
             if wanted && !free && !pace.apart {
                 // All that waits is near the query, where none of the rows that pass was found.
                 pace.apart = true;
-                pace.each = pace.each.min(env("OA", 8.0));
+                pace.each = pace.each.min(DETOURS_APART);
                 scratch.detours.clear();
                 continue;
             }
