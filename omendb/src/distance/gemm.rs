@@ -188,11 +188,12 @@ mod vnni {
         let fours = first.as_chunks::<4>().0.iter().zip(second.as_chunks::<4>().0);
         for (group, (a, b)) in tile.packed.chunks_exact(4 * TILE).zip(fours) {
             let (a, b) = (_mm512_set1_epi32(i32::from_le_bytes(*a)), _mm512_set1_epi32(i32::from_le_bytes(*b)));
-            for register in 0..REGISTERS {
-                // SAFETY: a group is 256 bytes long and register < 4.
-                let column = unsafe { _mm512_loadu_si512(group.as_ptr().add(register * 64).cast()) };
-                sums[0][register] = _mm512_dpbusd_epi32(sums[0][register], column, a);
-                sums[1][register] = _mm512_dpbusd_epi32(sums[1][register], column, b);
+            let [sums_a, sums_b] = &mut sums;
+            for (column, (sum_a, sum_b)) in group.as_chunks::<64>().0.iter().zip(sums_a.iter_mut().zip(sums_b)) {
+                // SAFETY: the chunk is 64 bytes long.
+                let column = unsafe { _mm512_loadu_si512(column.as_ptr().cast()) };
+                *sum_a = _mm512_dpbusd_epi32(*sum_a, column, a);
+                *sum_b = _mm512_dpbusd_epi32(*sum_b, column, b);
             }
         }
         for (out, sums) in out.iter_mut().zip(sums) {

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | projection | where codes have fewer dimensions than rows: the map's rows, `width` of them, a biased 8-bit code of `dim` bytes each, padded to a multiple of 16 |
 //! | nodes | one block of `node_stride` bytes a node, see below |
-//! | codes | one biased 8-bit code of `width` bytes a node, or one of the header's `coding` (1 to 8: RaBitQ of so many bits, `quantize/bits.rs`; 9: product, `quantize/product.rs`); empty where nodes hold them |
+//! | codes | one biased 8-bit code of `width` bytes a node, or one of another `coding`, see below; empty where nodes hold them |
 //! | order | u32 a node: the row that the node stands for |
 //! | entries | u32 each: nodes that searches may start from |
 //! | entry codes | where `coding` is not 0: the biased 8-bit code of each entry |
@@ -19,6 +19,9 @@
 //! (f32) and 4 bytes of zeros, the neighbours' numbers in 3 bytes each, or in 4 where there are 2^24 - 1 rows or more
 //! (unused: all bits set), zeros up to a multiple of 16, and the sign codes of each 32 neighbours (see
 //! `distance::fastscan`).
+//!
+//! The header's `coding` is 0, or 1 to 8 for RaBitQ codes of so many bits (`quantize/bits.rs`), or 9 for product
+//! quantisation (`quantize/product.rs`).
 
 use super::exact::Kind;
 use super::prune::NO_NEIGHBOUR;
@@ -33,6 +36,7 @@ use crate::quantize::product::ProductCoder;
 use crate::quantize::projection::Projection;
 use crate::quantize::rotation::Rotation;
 use crate::quantize::scalar::Turn;
+use crate::schema::Schema;
 use crate::storage::Bytes;
 use memmap2::MmapMut;
 use std::ops::Range;
@@ -422,7 +426,7 @@ impl GraphIndex {
         }
         let element = element_of(header.element).ok_or_else(|| corrupt("unknown element type"))?;
         let metric = metric_of(header.metric).ok_or_else(|| corrupt("unknown metric"))?;
-        let schema = crate::schema::Schema::new(header.dim as usize, metric).with_element(element);
+        let schema = Schema::new(header.dim as usize, metric).with_element(element);
         schema.validate().map_err(|_| corrupt("impossible schema"))?;
         let (count, degree) = (header.count as usize, header.degree as usize);
         let mut quantizer = ScalarQuantizer {
@@ -434,21 +438,9 @@ impl GraphIndex {
             center: Vec::new(),
             turn: None,
         };
-        let turned = header.inline == 1 || (1..=8).contains(&header.coding);
-        let turned = turned && ScalarQuantizer::can_rotate(schema.dim, element, metric);
-        if turned && header.projection_scale != 0.0 {
-            let width = header.width as usize;
-            let end = width.saturating_mul(Projection::stride(schema.dim)).saturating_add(HEADER_BYTES);
-            let codes = bytes.get(HEADER_BYTES..end).unwrap_or_default().to_vec();
-            let projection = Projection::new(schema.dim, width, header.projection_scale, codes)
-                .ok_or_else(|| corrupt("a projection whose sizes contradict each other"))?;
-            quantizer.turn = Some(Turn::Projection(Arc::new(projection)));
-        } else if turned {
-            let rotation = Rotation::new(ScalarQuantizer::rotated_width(schema.dim), header.seed);
-            quantizer.turn = Some(Turn::Rotation(rotation));
-        }
+        quantizer.turn = stored_turn(&header, &bytes, &schema)?;
         let (width, coding) = (quantizer.width(), header.coding);
-        let inline = turned && coding == 0;
+        let inline = quantizer.turn.is_some() && coding == 0;
         let fits = count <= super::MAX_ROWS
             && degree.is_multiple_of(BLOCK)
             && (BLOCK..=256).contains(&degree)
@@ -579,6 +571,24 @@ impl GraphIndex {
     pub fn seed(&self) -> u64 {
         self.seed
     }
+}
+
+/// How the rows of a stored graph are turned.
+fn stored_turn(header: &Header, bytes: &[u8], schema: &Schema) -> Result<Option<Turn>> {
+    let turned = header.inline == 1 || (1..=8).contains(&header.coding);
+    if !turned || !ScalarQuantizer::can_rotate(schema.dim, schema.element, schema.metric) {
+        return Ok(None);
+    }
+    if header.projection_scale == 0.0 {
+        let rotation = Rotation::new(ScalarQuantizer::rotated_width(schema.dim), header.seed);
+        return Ok(Some(Turn::Rotation(rotation)));
+    }
+    let width = header.width as usize;
+    let end = width.saturating_mul(Projection::stride(schema.dim)).saturating_add(HEADER_BYTES);
+    let codes = bytes.get(HEADER_BYTES..end).unwrap_or_default().to_vec();
+    let projection = Projection::new(schema.dim, width, header.projection_scale, codes)
+        .ok_or_else(|| Error::corrupt("graph", 0, "a projection whose sizes contradict each other"))?;
+    Ok(Some(Turn::Projection(Arc::new(projection))))
 }
 
 /// The numbers of a section. Sections are aligned, so the cast succeeds.
