@@ -74,7 +74,7 @@ fn create_makes_collections_and_refuses_what_cannot_be() {
         made.expect(0).json(),
         json!({
             "database": "db", "collection": "docs", "dim": 8, "metric": "l2", "element": "f16", "analyzer": "english",
-            "quantization": "auto", "profile": "default",
+            "quantization": "auto", "profile": "default", "fields": 0,
         })
     );
     let german = ["create", "db", "german", "--dim", "8", "--analyzer", "german-stop", "--json"];
@@ -447,7 +447,7 @@ fn further_fields_are_declared_imported_searched_and_exported() {
     assert_eq!(search(&["--vector", "[1, 0, 0]", "--using", "title"]).0, ["a"]);
     let (ids, hits, _) = search(&["--vector", "[0, 1]", "--text", "words", "--sparse", "{\"3\": 1}"]);
     assert_eq!((ids[0].as_str(), hits[0]["field_scores"].clone()), ("b", json!({"terms": 1.25})));
-    assert_eq!(search(&["--sparse", "{\"3\": 2}", "--explain"]).2["explain"]["parts"][0]["plan"], "postings");
+    assert_eq!(search(&["--sparse", "{\"3\": 2}", "--explain"]).2["explain"]["parts"][0]["plan"], "scan");
     for (args, code, words) in [
         (&["--sparse", "{\"-1\": 1}"][..], 3, "no id"),
         (&["--sparse", "{\"3\": 1}", "--sparse-field", "title"], 3, "taken for a sparse vector"),

@@ -123,6 +123,9 @@ struct Query {
 impl Search {
     /// Searches.
     pub fn run(&self) -> Result<Output> {
+        if self.text.is_none() && self.sparse.is_none() && (self.alpha.is_some() || self.fuse != "rrf") {
+            return Err(Failure::Usage("--fuse and --alpha go with --text or --sparse".to_owned()));
+        }
         let db = target::read(&self.target.db)?;
         let collection = self.target.collection(&db)?;
         let (vector, itself) = self.query(&collection)?;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::index::derived::{GRAPH, Owner};
 use crate::index::file::{self, Stage};
 use crate::index::graph::{BuildParams, Keep, Rows, build};
+use crate::quantize::coder::Coding;
 use crate::schema::{MAX_RABITQ_DIM, Profile, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::{Graph, Segment};
@@ -25,12 +26,14 @@ fn params(schema: &Schema, stage: Stage) -> BuildParams {
         Stage::First => BuildParams::first(),
         Stage::Settled => BuildParams::settled(),
     };
-    let inline_max_dim = match schema.codes() {
-        Quantization::Sq8 => 0,
-        Quantization::RaBitQ => MAX_RABITQ_DIM,
-        Quantization::Auto | Quantization::None => params.inline_max_dim,
+    let (inline_max_dim, coding) = match schema.codes() {
+        Quantization::Sq8 => (0, Coding::Plain),
+        Quantization::RaBitQ => (MAX_RABITQ_DIM, Coding::Plain),
+        Quantization::RaBitQBits(bits) => (MAX_RABITQ_DIM, Coding::Bits(bits)),
+        Quantization::Pq => (0, Coding::Product),
+        Quantization::Auto | Quantization::None => (params.inline_max_dim, Coding::Plain),
     };
-    BuildParams { inline_max_dim, ..params }
+    BuildParams { inline_max_dim, coding, ..params }
 }
 
 /// Bytes of a row's codes.
@@ -44,6 +47,7 @@ fn graph_bytes_a_row(schema: &Schema) -> u64 {
     let inline = width <= params(schema, Stage::First).inline_max_dim as u64;
     width + if inline { 32 * width / 8 } else { 0 } + 192
 }
+
 /// The records' own vectors, or those of a field; and their schema.
 type Column<'a> = (Option<usize>, &'a Schema);
 
