@@ -128,19 +128,25 @@ impl Engine {
 
     /// Whether another graph fits the memory budget; building one takes about as much again.
     pub(crate) fn graph_fits(&self, rows: u64, schema: &Schema) -> bool {
-        let used = self.graph_memory() + self.memtable_bytes() + self.id_memory();
-        used + 2 * rows * graph_bytes_a_row(schema) <= self.memory_budget / 4 * 3
+        self.memory_with_graph(rows, schema) <= self.memory_budget / 4 * 3
     }
 
-    /// The first of these segments over which one graph fits.
+    fn memory_with_graph(&self, rows: u64, schema: &Schema) -> u64 {
+        let used = self.graph_memory() + self.memtable_bytes() + self.id_memory();
+        used + 2 * rows * graph_bytes_a_row(schema)
+    }
+
+    /// The first of these segments over which one graph fits, with room to spare: by the time that it is built others
+    /// may have taken some. Those that do not fit by themselves are passed over.
     fn fitting(&self, version: &Version, ids: Vec<u32>, schema: &Schema) -> Vec<u32> {
+        let size = |id: u32| version.segment(id).map_or(0, |v| u64::from(v.segment.rows()));
+        let fits = |rows| self.memory_with_graph(rows, schema) <= self.memory_budget / 2;
         let mut rows = 0;
-        ids.into_iter()
-            .take_while(|id| {
-                rows += version.segment(*id).map_or(0, |v| u64::from(v.segment.rows()));
-                self.graph_fits(rows, schema)
-            })
-            .collect()
+        let group = ids.into_iter().filter(|id| fits(size(*id))).take_while(|id| {
+            rows += size(*id);
+            fits(rows)
+        });
+        group.collect()
     }
 
     /// What of a graph on disk is kept in memory beside `used` bytes of other graphs: under the compact profile at most

@@ -174,7 +174,6 @@ pub fn named() -> Vec<(&'static str, Vec<Step>)> {
         fields: fields::patch(&mut Rng::new(id), &schema),
     };
     let create = Step::Create { name: docs(), schema: schema.clone() };
-    let other = Step::Create { name: "other".to_owned(), schema: Schema::new(3, Metric::Cosine) };
     let drop_docs = Step::Drop { name: docs() };
     vec![
         ("put", vec![create.clone(), put(1, 0..1), put(2, 1..3), put(3, 0..2)]),
@@ -220,7 +219,7 @@ pub fn named() -> Vec<(&'static str, Vec<Step>)> {
             vec![
                 create.clone(),
                 put(1, 0..2),
-                other,
+                other(),
                 Step::Flush,
                 drop_docs.clone(),
                 create.clone(),
@@ -269,4 +268,9 @@ fn settle(create: &Step) -> Vec<Step> {
         Step::Reopen,
         Step::Index,
     ]
+}
+
+/// A second collection.
+fn other() -> Step {
+    Step::Create { name: "other".to_owned(), schema: Schema::new(3, Metric::Cosine) }
 }
