@@ -1,5 +1,6 @@
 //! Builds one graph and sweeps search effort on it, on one core.
 
+use omendb::bench::Coding;
 use omendb::bench::graph::{BuildParams, Effort, GraphIndex, Rows, Scratch, build};
 use omendb::{Element, Metric, Schema};
 use std::error::Error;
@@ -93,6 +94,8 @@ fn parse(args: &[String]) -> Outcome<Options> {
             "--leaf-max" => options.params.leaf_max = value.parse()?,
             "--leaf-k" => options.params.leaf_k = value.parse()?,
             "--inline" => options.params.inline_max_dim = value.parse()?,
+            "--coding" if value == "pq" => options.params.coding = Coding::Product,
+            "--coding" => options.params.coding = Coding::Bits(value.parse()?),
             "--seed" => options.params.seed = value.parse()?,
             "--rounds" => options.rounds = value.parse()?,
             "--rerank" => options.rerank = value.parse()?,
@@ -204,7 +207,8 @@ pub fn truth(data: &DataSet, root: &std::path::Path, threads: usize) -> Outcome<
     Ok(tenths)
 }
 
-/// Runs `graph --set NAME [--n N] [--threads T] [--fanout A,B] [--leaf-k K] [--leaf-max C] [--beams ...]`.
+/// Runs `graph --set NAME [--n N] [--threads T] [--fanout A,B] [--leaf-k K] [--leaf-max C] [--coding BITS|pq]
+/// [--beams ...]`.
 pub fn run(args: &[String]) -> Outcome<()> {
     let options = parse(args)?;
     let (data, root) = load_set(&options.set, options.count, options.queries, options.as_f32)?;

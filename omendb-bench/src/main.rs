@@ -7,6 +7,7 @@ mod filter;
 mod filtered;
 mod graph;
 mod ingest;
+mod larger;
 mod measure;
 mod memory;
 mod peer;
@@ -62,6 +63,8 @@ enum Command {
     Recovery(recovery::Arguments),
     /// Memory while ten times the budget is loaded.
     Memory(memory::Arguments),
+    /// A collection larger than the memory it may use: load, index, search
+    Larger(larger::Arguments),
     /// Fills a log and waits to be killed; used by `recovery`.
     #[command(hide = true)]
     FillLog(recovery::FillArguments),
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Peer(arguments) => peer::run(&arguments),
         Command::Recovery(arguments) => recovery::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
+        Command::Larger(arguments) => larger::run(&arguments),
         Command::FillLog(arguments) => recovery::fill(&arguments),
     };
     match outcome {

@@ -63,7 +63,8 @@ def test_bad_schemas_are_refused(db: omendb.Database, arguments: dict[str, objec
 
 def test_what_is_not_there_yet_is_never_ignored(db: omendb.Database) -> None:
     for options in (
-        {"quantization": "pq"},
+        {"quantization": "pq", "metric": "dot"},
+        {"quantization": "rabitq4", "metric": "dot"},
         {"quantization": "binary"},
         {"quantization": "rabitq", "metric": "dot"},
         {"quantization": "rabitq", "dim": 1025},
@@ -79,7 +80,8 @@ def test_quantizations_differ_in_memory_and_last(path: Path, rng: np.random.Gene
     vectors = rng.standard_normal((5_000, 64)).astype(np.float32)
     bytes_of = {}
     with omendb.open(path) as db:
-        for tuning in ({}, {"quantization": "rabitq"}, {"quantization": "sq8"}, {"profile": "compact"}, {"quantization": "none"}):
+        names = ("rabitq", "sq8", "rabitq4", "pq", "none")
+        for tuning in ({}, {"profile": "compact"}, *({"quantization": name} for name in names)):
             docs = db.create_collection("-".join(tuning.values()) or "plain", dim=64, **tuning)
             docs.upsert(np.arange(5_000), vectors)
             docs.wait_indexed()
@@ -88,9 +90,11 @@ def test_quantizations_differ_in_memory_and_last(path: Path, rng: np.random.Gene
             assert stats.unindexed_rows == 0 and docs.recall(sample=50) >= 0.9
         assert "no graphs" in repr(db["none"].explain(vectors[0])) and db["none"].recall(sample=50) == 1.0
     assert bytes_of["none"] == 0 < bytes_of["sq8"] == bytes_of["compact"] < bytes_of["rabitq"] / 1.5
+    assert bytes_of["pq"] < bytes_of["sq8"] > bytes_of["rabitq4"]
     with omendb.open(path) as db:
         assert (db["sq8"].quantization, db["compact"].profile, db["plain"].quantization) == ("sq8", "compact", "auto")
         assert db.get_or_create_collection("sq8", 64).quantization == "sq8"
+        assert db["rabitq4"].quantization == "rabitq4"
         with pytest.raises(omendb.InvalidInput, match="quantization sq8"):
             db.get_or_create_collection("sq8", 64, quantization="rabitq")
 

@@ -4,6 +4,7 @@ use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
 use crate::index::derived::Owner;
 use crate::index::file;
+use crate::index::graph::Keep;
 use crate::manifest::{LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, read_all};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
@@ -69,7 +70,7 @@ pub(crate) fn check(engine: &Engine, deep: bool) -> Result<CheckReport> {
                 let owner = segment.owner(engine.uuid);
                 for (field, stride) in entry.schema.strides() {
                     let count = opened.vector_count(field, stride);
-                    let read = file::read(&*engine.storage, &Owner { field, ..owner }, count);
+                    let read = file::read(&*engine.storage, &Owner { field, ..owner }, count, Keep::Nothing);
                     if let Some(Some((graph, _))) = report.note(read) {
                         report.files += 1;
                         report.bytes += graph.as_bytes().len() as u64;

@@ -5,6 +5,7 @@ use crate::collection::{Collection, collection_stats};
 use crate::copies::BackupReport;
 use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
+use crate::index::file::Stage;
 use crate::manifest::{LOG_DIR, SEGMENT_DIR};
 use crate::metrics::Stats;
 use crate::schema::{MAX_COLLECTIONS, MAX_NAME_BYTES, Profile, Quantization, Schema};
@@ -13,6 +14,7 @@ use crate::text::Analyzer;
 use crate::version::Version;
 use crate::write::commit::new_memtable;
 use crate::write::flush::describe;
+use crate::write::index::{MIN_ROWS, MIN_SETTLED_ROWS};
 use crate::write::recover;
 use serde::Serialize;
 use std::path::Path;
@@ -47,6 +49,7 @@ pub struct Options {
     pub(crate) mmap: bool,
     pub(crate) seed: Option<u64>,
     bulk_bytes: Option<u64>,
+    index_rows: Option<u32>,
     mutant: Option<&'static str>,
 }
 
@@ -72,6 +75,7 @@ impl Default for Options {
             mmap: true,
             seed: None,
             bulk_bytes: None,
+            index_rows: None,
             mutant: None,
         }
     }
@@ -148,6 +152,13 @@ impl Options {
         self
     }
 
+    /// Segments of this many rows get a graph, and a careful one when settled, for tests.
+    #[doc(hidden)]
+    pub fn index_rows(mut self, rows: u32) -> Self {
+        self.index_rows = Some(rows);
+        self
+    }
+
     /// A deliberate defect, for tests of the tests; without effect in builds without debug assertions.
     #[doc(hidden)]
     pub fn mutant(mut self, name: &'static str) -> Self {
@@ -192,6 +203,11 @@ impl Options {
     /// Batches of this many bytes or more take the bulk path.
     pub(crate) fn bulk_threshold(&self) -> u64 {
         self.bulk_bytes.unwrap_or(BULK_BYTES).min(self.log_cap / 4)
+    }
+
+    /// Segments of fewer rows get no graph of this stage.
+    pub(crate) fn least_indexed_rows(&self, stage: Stage) -> u32 {
+        self.index_rows.unwrap_or(if stage == Stage::First { MIN_ROWS } else { MIN_SETTLED_ROWS })
     }
 
     pub(crate) fn log_chunk(&self) -> u64 {

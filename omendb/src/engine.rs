@@ -1,4 +1,4 @@
-//! The state that all handles of one open database share, and the worker that flushes and compacts behind them.
+//! The state that all handles of one open database share, and the threads that flush, compact and index behind them.
 
 use crate::database::{Durability, Options, RecoveryReport};
 use crate::error::{Error, Result};
@@ -23,6 +23,15 @@ pub(crate) const BUSY_SEGMENTS: usize = 64;
 const SETTLE_AFTER: Duration = Duration::from_secs(2);
 /// A bulk write this recent counts as "keep coming".
 const BUSY: Duration = Duration::from_millis(500);
+
+/// What a background thread does until the database closes.
+type Run = fn(&Engine);
+/// The background threads: each can do without those after it.
+const THREADS: [(&str, Run); 3] = [
+    ("omendb-flusher", Engine::run_flusher),
+    ("omendb-compactor", Engine::run_compactor),
+    ("omendb-indexer", Engine::run_indexer),
+];
 
 /// One collection of an open database.
 #[derive(Debug)]
@@ -145,19 +154,37 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 struct Work {
     flush: bool,
+    flushing: bool,
     compact: bool,
-    stop: bool,
-    running: bool,
-    /// Rounds of work finished.
-    rounds: u64,
-    error: Option<Error>,
+    compacting: bool,
     index: bool,
     indexing: bool,
+    stop: bool,
+    error: Option<Error>,
     /// Somebody waits for the careful graphs.
     settle: bool,
     /// Nothing is left to index until something changes.
     settled: bool,
     last_bulk: Option<Instant>,
+}
+
+impl Work {
+    /// Whether there is anything to flush or to compact: that decides which segments there are to index.
+    fn segments_change(&self) -> bool {
+        self.flush || self.flushing || self.compact || self.compacting
+    }
+
+    fn bulk_writes_keep_coming(&self) -> bool {
+        self.last_bulk.is_some_and(|at| at.elapsed() < BUSY)
+    }
+
+    /// Keeps the outcome of background work for whoever waits for it.
+    fn note(&mut self, result: Result<()>) {
+        if let Err(e) = &result {
+            tracing::error!(error = %e, "background work failed");
+        }
+        self.error = result.err();
+    }
 }
 
 /// The shared heart of one open database.
@@ -171,8 +198,14 @@ pub(crate) struct Engine {
     pub(crate) collections: ArcSwap<BTreeMap<String, Arc<CollectionState>>>,
     pub(crate) next_segment: AtomicU32,
     pub(crate) next_manifest: AtomicU64,
-    /// Held by a flush, a compaction or a backup: they exclude each other.
+    /// Held by whatever replaces segments by others, from the choice of the inputs on: only its holder takes segments
+    /// away. Flushes go on beside it.
+    pub(crate) compaction: Mutex<()>,
+    /// Held by a flush, a backup, a check and the end of a compaction: while it is held nobody else adds or removes
+    /// files that a manifest names, but for bulk writes.
     pub(crate) maintenance: Mutex<()>,
+    /// Flushes that moved something into segments.
+    pub(crate) flushes: AtomicU64,
     pub(crate) metrics: Metrics,
     pub(crate) recovery: RecoveryReport,
     /// Bytes of all logs that a recovery would replay.
@@ -189,7 +222,7 @@ pub(crate) struct Engine {
     pub(crate) cancel: AtomicBool,
     work: Mutex<Work>,
     wake: Condvar,
-    /// How many background threads there are: none, the worker that flushes and compacts, or also the indexer.
+    /// How many background threads there are: none, the one that flushes, also the compactor, also the indexer.
     threads: AtomicU32,
     /// All of them, the syncer of `Durability::Interval` included, for `close` to wait for.
     workers: Mutex<Vec<std::thread::JoinHandle<()>>>,
@@ -217,7 +250,9 @@ impl Engine {
             state: Mutex::new(opened.state),
             queue: CommitQueue::default(),
             collections: ArcSwap::from_pointee(opened.collections),
+            compaction: Mutex::new(()),
             maintenance: Mutex::new(()),
+            flushes: AtomicU64::new(0),
             metrics: Metrics::default(),
             recovery: opened.recovery,
             log_bytes: AtomicU64::new(log_bytes),
@@ -239,14 +274,9 @@ impl Engine {
             engine.spawn("omendb-loader", Engine::load_graphs);
         } else if engine.options.background {
             // Without threads the same work is done inside the calls that need it.
-            if engine.spawn("omendb-worker", Engine::run_worker) {
-                engine.threads.store(1, Ordering::Relaxed);
-                if engine.spawn("omendb-indexer", Engine::run_indexer) {
-                    engine.threads.store(2, Ordering::Relaxed);
-                    engine.work.lock().index = true;
-                    engine.wake.notify_all();
-                }
-            }
+            let started = THREADS.iter().take_while(|(name, run)| engine.spawn(name, *run)).count();
+            engine.threads.store(started as u32, Ordering::Relaxed);
+            engine.request_indexing();
             if matches!(engine.options.durability, Durability::Interval(_)) {
                 engine.spawn("omendb-syncer", Engine::run_syncer);
             }
@@ -368,15 +398,20 @@ impl Engine {
 
     /// The log is flushed into segments once it holds this much; the cap leaves room for writes that come meanwhile.
     pub(crate) fn over_flush_threshold(&self) -> bool {
-        self.log_bytes.load(Ordering::Relaxed) >= self.options.log_cap / 4
-            || self.memtable_bytes() >= (self.memtable_room() / 2).min(self.memory_budget / 4)
+        if self.log_bytes.load(Ordering::Relaxed) >= self.options.log_cap / 4 {
+            return true;
+        }
+        // The room is at least an eighth of the budget, and finding out how large it is takes longer than a commit.
+        let memtables = self.memtable_bytes();
+        memtables >= self.memory_budget / 16 && memtables >= (self.memtable_room() / 2).min(self.memory_budget / 4)
     }
 
-    /// Bytes that memtables may take beside the id indexes and the graphs, with three eighths of the budget left for
-    /// what flushing, merging and growing take for a while; always enough to go on.
+    /// Bytes that memtables may take beside the id indexes, the graphs and the text indexes that are in no file yet,
+    /// with three eighths of the budget left for what flushing, merging and growing take for a while; always enough to
+    /// go on.
     fn memtable_room(&self) -> u64 {
         let eighth = self.memory_budget / 8;
-        (5 * eighth).saturating_sub(self.id_memory() + self.graph_memory()).max(eighth)
+        (5 * eighth).saturating_sub(self.id_memory() + self.graph_memory() + self.text_memory()).max(eighth)
     }
 
     /// Waits until `bytes` more fit below the log's cap and the memory budget, flushing if need be.
@@ -390,29 +425,36 @@ impl Engine {
                 self.memory_budget
             )));
         }
-        for _ in 0..8 {
+        loop {
+            let flushes = self.flushes.load(Ordering::Acquire);
             let log = self.log_bytes.load(Ordering::Relaxed) + bytes;
             let memtables = self.memtable_bytes();
-            let fits =
-                memtables + bytes <= self.memtable_room() || (memtables == 0 && bytes + ids <= self.memory_budget);
-            if log <= self.options.log_cap && fits {
+            let fits = || {
+                memtables + bytes <= self.memory_budget / 8
+                    || memtables + bytes <= self.memtable_room()
+                    || (memtables == 0 && bytes + ids <= self.memory_budget)
+            };
+            if log <= self.options.log_cap && fits() {
                 return Ok(());
             }
-            self.flush_and_wait()?;
+            let _turn = self.maintenance.lock();
             // A close ends the waiting, too.
             self.usable()?;
+            // Room that another flush made may be enough. Only where nothing is left to flush there is no hope.
+            if self.flushes.load(Ordering::Acquire) == flushes && !self.flush_in_turn()? {
+                return Err(Error::LimitExceeded(format!(
+                    "a write of {bytes} bytes does not fit into a log of {} bytes and a memory budget of {} bytes: \
+                        write smaller batches or raise them",
+                    self.options.log_cap, self.memory_budget
+                )));
+            }
         }
-        Err(Error::LimitExceeded(format!(
-            "a write of {bytes} bytes does not fit into a log of {} bytes and a memory budget of {} bytes: write \
-                smaller batches or raise them",
-            self.options.log_cap, self.memory_budget
-        )))
     }
 
     /// After a commit: starts or does the flush that is due.
     pub(crate) fn after_commit(&self) {
         if self.over_flush_threshold() {
-            if self.has_worker() {
+            if self.threads.load(Ordering::Relaxed) > 0 {
                 self.request_flush();
             } else if let Err(e) = self.flush() {
                 // The write itself is acknowledged; the failure shows in stats and stops writers at the cap.
@@ -421,12 +463,12 @@ impl Engine {
         }
     }
 
-    fn has_worker(&self) -> bool {
-        self.threads.load(Ordering::Relaxed) > 0
+    fn has_compactor(&self) -> bool {
+        self.threads.load(Ordering::Relaxed) > 1
     }
 
     pub(crate) fn has_indexer(&self) -> bool {
-        self.threads.load(Ordering::Relaxed) > 1
+        self.threads.load(Ordering::Relaxed) > 2
     }
 
     fn request_flush(&self) {
@@ -441,8 +483,8 @@ impl Engine {
 
     pub(crate) fn request_compaction(&self, after_bulk: bool) {
         let mut work = self.work.lock();
-        work.compact = true;
-        work.index = true;
+        work.compact = self.has_compactor();
+        work.index = self.has_indexer();
         work.settled = false;
         if after_bulk {
             work.last_bulk = Some(Instant::now());
@@ -453,31 +495,14 @@ impl Engine {
 
     /// There is something new to index or to write.
     pub(crate) fn request_indexing(&self) {
-        self.work.lock().index = true;
+        self.work.lock().index = self.has_indexer();
         self.wake.notify_all();
-    }
-
-    fn flush_and_wait(&self) -> Result<()> {
-        if !self.has_worker() {
-            return self.flush();
-        }
-        let mut work = self.work.lock();
-        work.flush = true;
-        let target = work.rounds + if work.running { 2 } else { 1 };
-        self.wake.notify_all();
-        while work.rounds < target && !work.stop {
-            self.wake.wait(&mut work);
-        }
-        match work.error.clone() {
-            Some(e) => Err(e),
-            None => Ok(()),
-        }
     }
 
     /// Waits until the workers have nothing left to do but to replace graphs by better ones; without workers, does what
     /// there is to compact.
     pub(crate) fn wait_idle(&self) -> Result<()> {
-        if !self.has_worker() {
+        if !self.has_compactor() {
             while self.compact_once()? {}
             return Ok(());
         }
@@ -485,7 +510,7 @@ impl Engine {
         work.last_bulk = None;
         work.compact = true;
         self.wake.notify_all();
-        while (work.flush || work.compact || work.running || work.index || work.indexing) && !work.stop {
+        while (work.segments_change() || work.index || work.indexing) && !work.stop {
             self.wake.wait(&mut work);
         }
         work.error.clone().map_or(Ok(()), Err)
@@ -508,48 +533,52 @@ impl Engine {
         }
     }
 
-    fn run_worker(&self) {
+    /// A writer that had to wait may have flushed already.
+    fn flush_if_due(&self) -> Result<()> {
+        let _turn = self.maintenance.lock();
+        if self.over_flush_threshold() { self.flush_in_turn().map(|_| ()) } else { Ok(()) }
+    }
+
+    fn run_flusher(&self) {
         loop {
             let mut work = self.work.lock();
-            if !(work.flush || work.compact || work.stop) {
+            while !work.flush && !work.stop {
                 self.wake.wait(&mut work);
             }
             if work.stop {
                 return;
             }
-            let busy = work.last_bulk.is_some_and(|at| at.elapsed() < BUSY);
-            let (flush, compact) = (std::mem::take(&mut work.flush), work.compact);
-            work.running = true;
+            (work.flush, work.flushing) = (false, true);
             drop(work);
-            let mut result = Ok(());
-            if flush {
-                result = self.flush();
-            }
-            let mut compact_again = false;
-            if (compact || flush) && result.is_ok() {
-                compact_again = busy && self.most_segments() < BUSY_SEGMENTS;
-                if !compact_again {
-                    match self.compact_once() {
-                        Ok(more) => compact_again = more,
-                        Err(e) => result = Err(e),
-                    }
-                }
-            }
+            let result = self.flush_if_due();
             let mut work = self.work.lock();
-            work.compact = compact_again || (work.compact && !compact);
-            work.running = false;
-            work.rounds += 1;
-            if let Err(e) = &result {
-                tracing::error!(error = %e, "background work failed");
-                work.compact = false;
-            }
-            if result.is_err() || flush || compact {
-                work.error = result.err();
-            }
+            work.flushing = false;
+            work.note(result);
             self.wake.notify_all();
-            if compact_again && busy {
-                self.wake.wait_for(&mut work, BUSY / 3);
+        }
+    }
+
+    fn run_compactor(&self) {
+        loop {
+            let mut work = self.work.lock();
+            while !work.compact && !work.stop {
+                self.wake.wait(&mut work);
             }
+            if work.stop {
+                return;
+            }
+            if work.bulk_writes_keep_coming() && self.most_segments() < BUSY_SEGMENTS {
+                self.wake.wait_for(&mut work, BUSY / 3);
+                continue;
+            }
+            (work.compact, work.compacting) = (false, true);
+            drop(work);
+            let result = self.compact_once();
+            let mut work = self.work.lock();
+            work.compacting = false;
+            work.compact |= *result.as_ref().unwrap_or(&false);
+            work.note(result.map(|_| ()));
+            self.wake.notify_all();
         }
     }
 
@@ -563,7 +592,7 @@ impl Engine {
         work.last_bulk = None;
         (work.index, work.settle) = (true, work.settle || settled);
         self.wake.notify_all();
-        let busy = |w: &Work| w.flush || w.compact || w.running || w.index || w.indexing || (settled && w.settle);
+        let busy = |w: &Work| w.segments_change() || w.index || w.indexing || (settled && w.settle);
         while busy(&work) && !work.stop {
             self.wake.wait(&mut work);
         }
@@ -584,9 +613,8 @@ impl Engine {
                 self.write_indexes_or_log();
                 return;
             }
-            let busy = work.last_bulk.is_some_and(|at| at.elapsed() < BUSY);
-            // Merging and flushing come first: they decide which segments there are to index.
-            if busy || work.flush || work.compact || work.running {
+            // Merging and flushing come first.
+            if work.bulk_writes_keep_coming() || work.segments_change() {
                 quiet_since = Instant::now();
                 self.wake.wait_for(&mut work, BUSY / 3);
                 continue;

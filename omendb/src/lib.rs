@@ -109,5 +109,6 @@ pub mod bench {
     pub use crate::distance::{Level, Prepared};
     pub use crate::index::flat::{Block, scan, scan_batch};
     pub use crate::index::graph;
+    pub use crate::quantize::coder::Coding;
     pub use crate::query::topk::{Candidate, TopK};
 }

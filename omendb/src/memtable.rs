@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Blocks of this many rows or bytes are not merged any further.
 const MERGE_ROWS: usize = 8_192;
-const MERGE_BYTES: usize = 8 << 20;
+const MERGE_BYTES: usize = 1 << 20;
 
 /// A run of rows; never changes.
 #[derive(Debug, Clone, Default)]

@@ -109,7 +109,7 @@ impl std::str::FromStr for Metric {
 
 /// How the graphs of a collection hold vectors, for the walk; the best that a walk finds are always compared exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
+#[serde(into = "String", try_from = "String")]
 pub enum Quantization {
     /// What searches fastest: RaBitQ where rows can be turned and are not too wide, else 8 bits a dimension.
     #[default]
@@ -121,34 +121,67 @@ pub enum Quantization {
     /// One bit a dimension of each neighbour, beside 8 bits of each row. For cosine and l2, up to
     /// [`MAX_RABITQ_DIM`] dimensions, not for bits.
     RaBitQ,
+    /// RaBitQ codes of each row alone, of 1 to 8 bits a dimension: less memory than [`Sq8`](Self::Sq8) up to 7 bits.
+    /// Fewer bits take more exact comparisons for the same recall. For the same rows as [`RaBitQ`](Self::RaBitQ).
+    RaBitQBits(u8),
+    /// Product quantisation, a byte for every four dimensions of each row. For the same rows as
+    /// [`RaBitQ`](Self::RaBitQ).
+    Pq,
 }
 
+/// The names of RaBitQ codes of 1 to 8 bits.
+const RABITQ_BITS: [&str; 8] = ["rabitq1", "rabitq2", "rabitq3", "rabitq4", "rabitq5", "rabitq6", "rabitq7", "rabitq8"];
+
 impl Quantization {
-    /// The name users write: `auto`, `none`, `sq8`, `rabitq`.
+    /// The name users write: `auto`, `none`, `sq8`, `rabitq`, `rabitq1` to `rabitq8`, `pq`.
     pub fn name(self) -> &'static str {
         match self {
             Quantization::Auto => "auto",
             Quantization::None => "none",
             Quantization::Sq8 => "sq8",
             Quantization::RaBitQ => "rabitq",
+            Quantization::RaBitQBits(bits) => RABITQ_BITS[usize::from(bits.clamp(1, 8)) - 1],
+            Quantization::Pq => "pq",
         }
+    }
+
+    /// Whether it takes rows that can be turned.
+    fn turns(self) -> bool {
+        matches!(self, Quantization::RaBitQ | Quantization::RaBitQBits(_) | Quantization::Pq)
+    }
+}
+
+impl From<Quantization> for String {
+    fn from(quantization: Quantization) -> String {
+        quantization.name().into()
+    }
+}
+
+impl TryFrom<String> for Quantization {
+    type Error = Error;
+    fn try_from(name: String) -> Result<Self> {
+        name.parse()
     }
 }
 
 impl std::str::FromStr for Quantization {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
-        Ok(match s.to_ascii_lowercase().as_str() {
+        const KNOWN: &str = "auto, none, sq8, rabitq, rabitq1 to rabitq8 or pq";
+        let name = s.to_ascii_lowercase();
+        if let Some(place) = RABITQ_BITS.iter().position(|known| *known == name) {
+            return Ok(Quantization::RaBitQBits(place as u8 + 1));
+        }
+        Ok(match name.as_str() {
             "auto" => Quantization::Auto,
             "none" => Quantization::None,
             "sq8" => Quantization::Sq8,
             "rabitq" => Quantization::RaBitQ,
-            "pq" | "binary" => {
-                return Err(Error::Unsupported(format!(
-                    "quantization {s:?} is not available; use auto, none, sq8 or rabitq"
-                )));
+            "pq" => Quantization::Pq,
+            "binary" => {
+                return Err(Error::Unsupported(format!("quantization {s:?} is not available; use {KNOWN}")));
             }
-            _ => return Err(Error::invalid(format!("quantization {s:?} is not known; use auto, none, sq8 or rabitq"))),
+            _ => return Err(Error::invalid(format!("quantization {s:?} is not known; use {KNOWN}"))),
         })
     }
 }
@@ -442,13 +475,17 @@ impl Schema {
             )));
         }
         let turns = self.dim <= MAX_RABITQ_DIM && matches!(self.metric, Metric::Cosine | Metric::L2);
-        if self.quantization == Quantization::RaBitQ && !turns {
+        if self.quantization.turns() && !turns {
             return Err(Error::Unsupported(format!(
-                "quantization rabitq with {} dimensions under {} is not available; it takes cosine and l2 and up to \
+                "quantization {} with {} dimensions under {} is not available; it takes cosine and l2 and up to \
                     {MAX_RABITQ_DIM} dimensions: use auto, none or sq8",
+                self.quantization.name(),
                 self.dim,
                 self.metric.name()
             )));
+        }
+        if let Quantization::RaBitQBits(bits @ (0 | 9..)) = self.quantization {
+            return Err(Error::invalid(format!("RaBitQ of {bits} bits a dimension given; use 1 to 8")));
         }
         if self.quantization == Quantization::RaBitQ && self.profile == Profile::Compact {
             return Err(Error::invalid(
@@ -501,7 +538,7 @@ const RESERVED_NAMES: [&str; 4] = ["id", "vector", "metadata", "text"];
 
 /// Most dimensions of a vector.
 pub const MAX_DIM: usize = 65_536;
-/// Most dimensions of a collection whose quantization is `rabitq`.
+/// Most dimensions of a collection whose quantization is `rabitq`, with or without a number of bits, or `pq`.
 pub const MAX_RABITQ_DIM: usize = crate::quantize::rotation::MAX_ROTATED;
 /// Most bytes of a string id.
 pub const MAX_ID_BYTES: usize = 512;

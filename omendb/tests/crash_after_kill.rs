@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::explore::recover;
+use common::explore::{Layouts, recover};
 use common::generate;
 use common::model::{self, State, Step};
 use common::{Setup, conclude, no_panic, parallel};
@@ -62,6 +62,7 @@ fn kill(setup: &Setup, steps: &[Step], at: u64) -> Option<(SimFs, Vec<State>)> {
 fn workload((name, steps): &(&'static str, Vec<Step>)) -> Found {
     let setup = Setup::new(1);
     let (mut kills, mut crashes, mut violations) = (0, 0, Vec::new());
+    let mut layouts = Layouts::default();
     for at in 0.. {
         let Some((fs, allowed)) = kill(&setup, steps, at) else { break };
         kills += 1;
@@ -75,8 +76,8 @@ fn workload((name, steps): &(&'static str, Vec<Step>)) -> Found {
                     continue;
                 }
                 crashes += 1;
-                let found =
-                    no_panic(|| recover(&setup, &disk, false, false)).and_then(|r| r.map_err(|e| e.to_string()));
+                let found = no_panic(|| recover(&setup, &disk, false, &mut layouts));
+                let found = found.and_then(|r| r.map_err(|e| e.to_string()));
                 let wrong = match found {
                     Ok(state) if allowed.contains(&state) => continue,
                     Ok(state) => model::difference(&state, &allowed[0]),

@@ -60,12 +60,13 @@ fn no_crash_loses_what_was_acknowledged() {
     let states = total.states + total.recovery_states;
     let line = format!(
         "crash states: {states} states ({} in workloads, {} in recoveries) at {} calls of {workloads} workloads, {} \
-            different disks opened, {} of them written to again, {:.0} s",
+            different disks opened, {} of them written to again, {} layouts searched by graphs and texts, {:.0} s",
         total.states,
         total.recovery_states,
         total.moments,
         total.images,
         total.probed,
+        total.layouts,
         started.elapsed().as_secs_f64(),
     );
     conclude(&line, &total.violations);

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::explore::{Effort, explore};
+use common::explore::{Effort, Layouts, explore};
 use common::flips::{golden, kind as kind_of};
 use common::generate::{self, Mix};
 use common::model::Step;
@@ -121,6 +121,7 @@ const ENGINE_MUTANTS: &[(&str, Programme)] = &[
     ("ignore-log-checksum", Programme::BitFlips),
     ("ignore-block-checksum", Programme::BitFlips),
     ("ignore-manifest-checksum", Programme::BitFlips),
+    ("ignore-index-checksum", Programme::BitFlips),
 ];
 
 fn notices(programme: Programme, setup: Setup) -> Option<String> {
@@ -129,8 +130,8 @@ fn notices(programme: Programme, setup: Setup) -> Option<String> {
         Programme::NthFault => workloads().into_iter().find_map(|(_, steps)| {
             let fault =
                 |at, readable| Fault { readable_after_failed_sync: readable, ..Fault::once(at, FaultKind::Eio) };
-            (0..400)
-                .find_map(|at| [false, true].into_iter().find_map(|r| faults::run(setup, &steps, fault(at, r)).err()))
+            let fails = |at, readable| faults::run(setup, &steps, fault(at, readable), &mut Layouts::default()).err();
+            (0..400).find_map(|at| [false, true].into_iter().find_map(|readable| fails(at, readable)))
         }),
         Programme::Model => (0..60).find_map(|seed| {
             let mix = Mix { steps: 40, all_schemas: true, bulk_rows: 32, ids: 12, reopen: true };

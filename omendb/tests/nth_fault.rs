@@ -9,6 +9,7 @@
 
 mod common;
 
+use common::explore::Layouts;
 use common::generate::{self, Mix};
 use common::model::Step;
 use common::{Setup, conclude, faults, long_run, parallel};
@@ -25,7 +26,7 @@ struct Plan {
 
 /// Runs one plan over every call. Returns the number of calls tried and the violations.
 fn every_call(plan: &Plan) -> (u64, Vec<String>) {
-    let mut violations = Vec::new();
+    let (mut violations, mut layouts) = (Vec::new(), Layouts::default());
     for at in 0u64.. {
         let fault = Fault {
             forever: plan.forever,
@@ -33,7 +34,7 @@ fn every_call(plan: &Plan) -> (u64, Vec<String>) {
             torn_write: at.is_multiple_of(2),
             ..Fault::once(at, plan.kind)
         };
-        match faults::run(plan.setup, &plan.steps, fault) {
+        match faults::run(plan.setup, &plan.steps, fault, &mut layouts) {
             Ok(true) => {}
             Ok(false) => return (at, violations),
             Err(message) => violations.push(message),

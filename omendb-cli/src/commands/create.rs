@@ -34,7 +34,7 @@ pub struct Create {
     /// How texts become terms: a language (also with -stop, to leave out its stop words), or plain
     #[arg(long, default_value = "english")]
     analyzer: Analyzer,
-    /// How graphs hold vectors: auto, none (no graphs), sq8 or rabitq
+    /// How graphs hold vectors: auto, none (no graphs), sq8, rabitq, rabitq1 to rabitq8 (of so many bits), pq
     #[arg(long, default_value = "auto")]
     quantization: Quantization,
     /// default, or compact for less memory

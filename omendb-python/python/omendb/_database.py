@@ -142,8 +142,9 @@ class Database:
                 Chinese, Japanese and Korean text is indexed by pairs of characters in all of them ("cjk" is "plain").
             quantization: how graphs hold vectors for the walk (what it finds is compared exactly): "auto", the fastest;
                 "rabitq", one bit a dimension of each neighbour beside 8 bits of each row, for cosine and l2 up to
-                1,024 dimensions; "sq8", 8 bits a dimension, in less memory; "none", no graph: every search is an
-                exact scan.
+                1,024 dimensions; "sq8", 8 bits a dimension, in less memory; "rabitq1" to "rabitq8", RaBitQ codes of
+                that many bits a dimension of each row alone, and "pq", a byte for every four dimensions: less memory
+                still, for the same rows as "rabitq"; "none", no graph: every search is an exact scan.
             profile: "default", or "compact" for less memory: "auto" is "sq8" then.
             vectors: further vectors that a record may have, by name: `{"title": {"dim": 384, "metric": "cosine"}}`,
                 each with a "metric", "dtype" and "quantization" of its own if need be.
@@ -154,7 +155,7 @@ class Database:
             AlreadyExists: there is a collection of that name.
             InvalidInput: a dimension out of range, an unknown metric, element type, analyzer, quantization or
                 profile.
-            Unsupported: the quantization "pq" or "binary", or "rabitq" with a metric or dimension that it does not take.
+            Unsupported: the quantization "binary", or "rabitq" or "pq" with a metric or dimension that it does not take.
 
         >>> import omendb
         >>> omendb.open(":memory:").create_collection("docs", dim=3, metric="euclidean").metric

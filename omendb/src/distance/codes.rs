@@ -26,7 +26,7 @@ pub fn prefetch(bytes: &[u8], most: usize) {
     let _ = (bytes, most);
 }
 
-/// Runs `f`, compiled for AVX2 where it is inlined. The caller has checked that the processor has it.
+/// Runs `f`, compiled for AVX2 where it is inlined and the processor has it.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub fn with_avx2(f: impl FnOnce()) {
@@ -40,6 +40,13 @@ pub fn with_avx2(f: impl FnOnce()) {
     } else {
         f();
     }
+}
+
+/// Other processors need no such help.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub fn with_avx2(f: impl FnOnce()) {
+    f();
 }
 
 /// What block kernels need of a biased code: the sum of squares of its signed values, and the term by which a biased
@@ -165,6 +172,32 @@ fn product_many_portable(signed: &[u8], base: &[u8], ids: &[u32], out: &mut Vec<
     }));
 }
 
+/// The product of a signed query with numbers of `bits` bits that are stored as bit planes: for every 64 of them one u64
+/// a bit, lowest first.
+pub fn plane_product(signed: &[u8], planes: &[u8], bits: usize) -> i32 {
+    assert!((1..=8).contains(&bits) && planes.len() == signed.len() / 64 * 8 * bits);
+    #[cfg(target_arch = "x86_64")]
+    if has_vnni() {
+        // SAFETY: the features were detected on this processor.
+        return unsafe { x86::plane_product_vnni(signed, planes, bits) };
+    }
+    plane_product_portable(signed, planes, bits)
+}
+
+fn plane_product_portable(signed: &[u8], planes: &[u8], bits: usize) -> i32 {
+    let mut sum = 0;
+    for (query, planes) in signed.chunks_exact(64).zip(planes.chunks_exact(8 * bits)) {
+        for (bit, plane) in planes.as_chunks::<8>().0.iter().enumerate() {
+            let mut left = u64::from_le_bytes(*plane);
+            while left != 0 {
+                sum += i32::from(query[left.trailing_zeros() as usize] as i8) << bit;
+                left &= left - 1;
+            }
+        }
+    }
+    sum
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -225,6 +258,26 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    pub fn plane_product_vnni(signed: &[u8], planes: &[u8], bits: usize) -> i32 {
+        let ones = _mm512_set1_epi8(1);
+        let mut sums = [_mm512_setzero_si512(); 8];
+        for (query, planes) in signed.chunks_exact(64).zip(planes.chunks_exact(8 * bits)) {
+            // SAFETY: the chunk is 64 bytes long.
+            let query = unsafe { _mm512_loadu_si512(query.as_ptr().cast()) };
+            for (sum, plane) in sums.iter_mut().zip(planes.as_chunks::<8>().0) {
+                let chosen = _mm512_maskz_mov_epi8(u64::from_le_bytes(*plane), query);
+                *sum = _mm512_dpbusd_epi32(*sum, ones, chosen);
+            }
+        }
+        // The highest first, doubled once for each bit below it.
+        let all = sums
+            .iter()
+            .rev()
+            .fold(_mm512_setzero_si512(), |all, sum| _mm512_add_epi32(_mm512_slli_epi32::<1>(all), *sum));
+        _mm512_reduce_add_epi32(all)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     pub fn product_many_vnni(signed: &[u8], base: &[u8], ids: &[u32], out: &mut Vec<i32>) {
         let width = signed.len();
         for &id in ids {
@@ -263,6 +316,11 @@ mod tests {
             product_many(&query, &base, &ids, &mut fast);
             product_many_portable(&query, &base, &ids, &mut slow);
             assert_eq!(fast, slow);
+            for bits in 1..=8 {
+                let planes: Vec<u8> = (0..width / 8 * bits).map(|_| byte()).collect();
+                let slow = plane_product_portable(&query, &planes, bits);
+                assert_eq!(plane_product(&query, &planes, bits), slow);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@
 pub const TILE: usize = 64;
 
 /// 64 points' codes, packed so that one load takes four dimensions of sixteen points.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Tile {
     packed: Vec<u8>,
     norms: Vec<u32>,
@@ -102,6 +102,29 @@ pub fn nearest_rows(tile: &Tile, rows: RowBlock<'_>, bits: KeyBits, k: usize, be
     }
 }
 
+/// The products of two rows of signed bytes, as wide as the tile's (a multiple of 16), with the biased codes of every
+/// lane.
+pub fn products(tile: &Tile, rows: [&[u8]; 2], out: &mut [[i32; TILE]; 2]) {
+    assert!(rows.iter().all(|row| row.len() == tile.width) && tile.packed.len() >= tile.width * TILE);
+    #[cfg(target_arch = "x86_64")]
+    if super::codes::has_vnni() {
+        // SAFETY: the features were detected on this processor.
+        return unsafe { vnni::products(tile, rows, out) };
+    }
+    products_portable(tile, rows, out);
+}
+
+fn products_portable(tile: &Tile, rows: [&[u8]; 2], out: &mut [[i32; TILE]; 2]) {
+    for (row, out) in rows.into_iter().zip(out) {
+        out.fill(0);
+        for (group, four) in tile.packed.chunks_exact(4 * TILE).zip(row.as_chunks::<4>().0) {
+            for (sum, codes) in out.iter_mut().zip(group.as_chunks::<4>().0) {
+                *sum += codes.iter().zip(four).map(|(&a, &b)| i32::from(a) * i32::from(b as i8)).sum::<i32>();
+            }
+        }
+    }
+}
+
 fn dispatch<const K: usize>(tile: &Tile, rows: RowBlock<'_>, bits: KeyBits, best: &mut Vec<u32>) {
     best.clear();
     best.resize(K * TILE, NO_KEY);
@@ -158,6 +181,28 @@ mod vnni {
 
     const REGISTERS: usize = TILE / 16;
 
+    /// The caller has checked that both rows are as wide as the tile.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    pub fn products(tile: &Tile, [first, second]: [&[u8]; 2], out: &mut [[i32; TILE]; 2]) {
+        let mut sums = [[_mm512_setzero_si512(); REGISTERS]; 2];
+        let fours = first.as_chunks::<4>().0.iter().zip(second.as_chunks::<4>().0);
+        for (group, (a, b)) in tile.packed.chunks_exact(4 * TILE).zip(fours) {
+            let (a, b) = (_mm512_set1_epi32(i32::from_le_bytes(*a)), _mm512_set1_epi32(i32::from_le_bytes(*b)));
+            for register in 0..REGISTERS {
+                // SAFETY: a group is 256 bytes long and register < 4.
+                let column = unsafe { _mm512_loadu_si512(group.as_ptr().add(register * 64).cast()) };
+                sums[0][register] = _mm512_dpbusd_epi32(sums[0][register], column, a);
+                sums[1][register] = _mm512_dpbusd_epi32(sums[1][register], column, b);
+            }
+        }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+                // SAFETY: `out` holds 16 values.
+                unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sum) };
+            }
+        }
+    }
+
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     pub fn nearest<const K: usize>(tile: &Tile, rows: RowBlock<'_>, bits: KeyBits, best: &mut [u32]) {
         let count = rows.terms.len().min(rows.signed.len() / tile.width.max(1));
@@ -185,20 +230,29 @@ mod vnni {
         let signed = &rows.signed[first * width..(first + M) * width];
         let packed = &tile.packed[..width * TILE];
         let mut sums = [[_mm512_setzero_si512(); REGISTERS]; M];
-        for group in 0..width / 4 {
-            let mut columns = [_mm512_setzero_si512(); REGISTERS];
-            for (register, column) in columns.iter_mut().enumerate() {
-                // SAFETY: group < width / 4, so the 64 bytes at this offset lie inside `packed`.
-                *column = unsafe { _mm512_loadu_si512(packed.as_ptr().add(group * 4 * TILE + register * 64).cast()) };
-            }
-            for (index, row_sums) in sums.iter_mut().enumerate() {
-                // SAFETY: index < M and group * 4 + 4 <= width, so the four bytes lie inside `signed`.
-                let four = unsafe { signed.as_ptr().add(index * width + group * 4).cast::<i32>().read_unaligned() };
-                let four = _mm512_set1_epi32(four);
-                for (sum, &column) in row_sums.iter_mut().zip(&columns) {
-                    *sum = _mm512_dpbusd_epi32(*sum, column, four);
+        // One row alone would wait for each of its sums: every other group has sums of its own then.
+        let mut odd = [_mm512_setzero_si512(); REGISTERS];
+        for pair in 0..width / 8 {
+            for half in 0..2 {
+                let group = pair * 2 + half;
+                let mut columns = [_mm512_setzero_si512(); REGISTERS];
+                for (register, column) in columns.iter_mut().enumerate() {
+                    // SAFETY: group < width / 4, so the 64 bytes at this offset lie inside `packed`.
+                    *column = unsafe { _mm512_loadu_si512(packed.as_ptr().add((group * 4 + register) * 64).cast()) };
+                }
+                for (index, row_sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: index < M and group * 4 + 4 <= width, so the four bytes lie inside `signed`.
+                    let four = unsafe { signed.as_ptr().add(index * width + group * 4).cast::<i32>().read_unaligned() };
+                    let four = _mm512_set1_epi32(four);
+                    let row_sums = if M == 1 && half == 1 { &mut odd } else { row_sums };
+                    for (sum, &column) in row_sums.iter_mut().zip(&columns) {
+                        *sum = _mm512_dpbusd_epi32(*sum, column, four);
+                    }
                 }
             }
+        }
+        for (sum, odd) in sums[0].iter_mut().zip(odd) {
+            *sum = _mm512_add_epi32(*sum, odd);
         }
         let shift = _mm_cvtsi32_si128(bits.shift as i32);
         let raise = _mm_cvtsi32_si128(bits.index_bits as i32);
@@ -267,6 +321,31 @@ mod tests {
             keys.sort_unstable();
             for rank in 0..3.min(count) {
                 assert_eq!(fast[rank * TILE + lane], keys[rank], "lane {lane} rank {rank}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_agree_with_plain_ones() {
+        for width in [16, 304] {
+            let mut state = 11u64;
+            let mut byte = || {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 56) as u8
+            };
+            let codes: Vec<u8> = (0..TILE * width).map(|_| byte()).collect();
+            let rows: Vec<Vec<u8>> = (0..2).map(|_| (0..width).map(|_| byte()).collect()).collect();
+            let mut tile = Tile::default();
+            tile.pack(width, codes.chunks_exact(width), std::iter::empty());
+            let (mut fast, mut slow) = ([[1; TILE]; 2], [[2; TILE]; 2]);
+            products(&tile, [&rows[0], &rows[1]], &mut fast);
+            products_portable(&tile, [&rows[0], &rows[1]], &mut slow);
+            assert_eq!(fast, slow);
+            let plain = |row: &[u8], code: &[u8]| -> i32 {
+                row.iter().zip(code).map(|(&a, &b)| i32::from(a as i8) * i32::from(b)).sum()
+            };
+            for (row, fast) in rows.iter().zip(&fast) {
+                assert!(codes.chunks_exact(width).zip(fast).all(|(code, product)| plain(row, code) == *product));
             }
         }
     }

@@ -27,6 +27,7 @@ mod x86;
 use crate::record::Vectors;
 use crate::schema::{Element, MAX_DIM, Metric, Schema};
 use std::sync::OnceLock;
+use zerocopy::IntoBytes;
 
 // Sums of products of bytes are taken modulo 2^32: no vector that a schema allows may exceed it.
 const _: () = assert!(MAX_DIM as u64 * 255 * 255 <= u32::MAX as u64);
@@ -160,6 +161,15 @@ impl Query {
         Query { lines, dim: elements.len(), stride: schema.stride(), norm }
     }
 
+    /// A query whose elements are as the kernels read them.
+    fn of_bytes(bytes: &[u8], dim: usize, schema: &Schema) -> Query {
+        let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
+        for (line, bytes) in lines.iter_mut().zip(bytes.chunks(64)) {
+            line.0[..bytes.len()].copy_from_slice(bytes);
+        }
+        Query { lines, dim, stride: schema.stride(), norm: 0.0 }
+    }
+
     /// The values as f32, `dim` of them and then zeros.
     fn floats(&self) -> &[f32] {
         // SAFETY: a line is 64 initialised bytes aligned for any primitive, and every bit pattern is an f32.
@@ -210,11 +220,11 @@ impl Prepared {
         let of = row * per_row..(row + 1) * per_row;
         let square = |x: f64| x * x;
         let mut query = match query {
-            Vectors::F32(v) => Query::new(&v[of], schema, |x| x.to_ne_bytes(), |_| 0.0),
+            Vectors::F32(v) => Query::of_bytes(v[of].as_bytes(), schema.dim, schema),
             Vectors::F16(v) => Query::new(&v[of], schema, |x| x.to_f32().to_ne_bytes(), |_| 0.0),
             Vectors::I8(v) => Query::new(&v[of], schema, |x| i16::from(*x).to_ne_bytes(), |x| square((*x).into())),
             Vectors::U8(v) => Query::new(&v[of], schema, |x| i16::from(*x).to_ne_bytes(), |x| square((*x).into())),
-            Vectors::Bits(v) => Query::new(&v[of], schema, |x| [*x], |_| 0.0),
+            Vectors::Bits(v) => Query::of_bytes(&v[of], per_row, schema),
         };
         if schema.metric == Metric::Cosine && matches!(schema.element, Element::F32 | Element::F16) {
             // Summed in the very order of the rows' norms, so that a row equal to the query is at distance 0.

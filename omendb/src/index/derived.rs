@@ -193,7 +193,8 @@ impl Kind {
             return Err(bad("has another length than its header says"));
         };
         let unused = head[HASHED_BYTES + 16..].iter().all(|byte| *byte == 0);
-        if xxh3_128(&[&head[..HASHED_BYTES], if self.blocks { checksums } else { payload }]) != hash || !unused {
+        let matches = xxh3_128(&[&head[..HASHED_BYTES], if self.blocks { checksums } else { payload }]) == hash;
+        if !(matches || crate::mutant::active("ignore-index-checksum")) || !unused {
             return Err(bad("has a checksum that does not match"));
         }
         let same = field == owner.field_stamp()

@@ -1,7 +1,7 @@
 //! The file of a segment's graph: a derived file whose payload is the graph.
 
-use super::derived::{GRAPH, Owner};
-use super::graph::GraphIndex;
+use super::derived::{GRAPH, HEADER_BYTES, Owner};
+use super::graph::{GraphIndex, Keep};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 
@@ -18,13 +18,18 @@ pub(crate) fn write(storage: &dyn Storage, owner: &Owner<'_>, stage: Stage, grap
     GRAPH.write(storage, owner, stage as u16, graph.as_bytes())
 }
 
-/// Reads and verifies the whole file of a graph of `count` vectors; `None` if there is none.
-pub(crate) fn read(storage: &dyn Storage, owner: &Owner<'_>, count: u32) -> Result<Option<(GraphIndex, Stage)>> {
+/// Verifies the whole file of a graph of `count` vectors and copies what `keep` says into memory; `None` if there is none.
+pub(crate) fn read(
+    storage: &dyn Storage,
+    owner: &Owner<'_>,
+    count: u32,
+    keep: Keep,
+) -> Result<Option<(GraphIndex, Stage)>> {
     let Some(file) = GRAPH.read(storage, owner)? else { return Ok(None) };
     let bad = |what: &str| Error::corrupt(GRAPH.path(owner.segment, owner.field), 0, what);
     let stage = [Stage::First, Stage::Settled].into_iter().find(|s| *s as u16 == file.stamp);
     let stage = stage.ok_or_else(|| bad("the index is of an unknown stage"))?;
-    let graph = GraphIndex::parse(file.payload())?;
+    let graph = GraphIndex::map(&file.bytes, HEADER_BYTES..file.end, keep)?;
     if graph.len() != count as usize {
         return Err(bad("the index has another number of vectors than its segment"));
     }

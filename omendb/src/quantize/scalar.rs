@@ -1,10 +1,12 @@
 //! One byte a dimension: the codes that graphs are built on and walked with.
 
+use super::projection::{self, Projection};
 use super::rotation::{MAX_ROTATED, Rotation};
 use crate::error::{Error, Result};
 use crate::index::graph::Rows;
 use crate::schema::{Element, Metric};
 use half::f16;
+use std::sync::Arc;
 
 /// Rows looked at to choose the scale.
 const SAMPLE_ROWS: usize = 4096;
@@ -33,7 +35,16 @@ pub struct ScalarQuantizer {
     /// What each dimension is centred on, empty where codes are the bytes themselves.
     pub center: Vec<f32>,
     /// Turns centred values before they are quantised, so that no dimension stands out.
-    pub rotation: Option<Rotation>,
+    pub turn: Option<Turn>,
+}
+
+/// How centred values are turned.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Turn {
+    /// All dimensions stay.
+    Rotation(Rotation),
+    /// Those that matter to distances stay.
+    Projection(Arc<Projection>),
 }
 
 impl ScalarQuantizer {
@@ -52,10 +63,10 @@ impl ScalarQuantizer {
             scale: 0.0,
             largest_norm: 0.0,
             center: Vec::new(),
-            rotation: None,
+            turn: None,
         };
         if Self::can_rotate(rows.dim, rows.element, rows.metric) {
-            fitted.rotation = rotation.map(|seed| Rotation::new(Self::rotated_width(rows.dim), seed));
+            fitted.turn = rotation.map(|seed| Turn::Rotation(Rotation::new(Self::rotated_width(rows.dim), seed)));
         }
         if fitted.is_direct() {
             return fitted;
@@ -68,18 +79,17 @@ impl ScalarQuantizer {
             }
         }
         let dims = fitted.dims();
-        let width = fitted.width();
         let sample = rows.count.min((SAMPLE_ROWS * 256 / dims.max(256)).max(64));
-        let mut all = Vec::with_capacity(sample * dims);
-        for index in 0..sample {
-            fitted.prepare(rows.row(index * rows.count / sample.max(1)), &mut values);
-            all.extend_from_slice(&values);
-        }
+        let all = fitted.sample(rows, sample);
         let mut center = vec![0f64; dims];
         for row in all.chunks_exact(dims) {
             center.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
         }
         fitted.center = center.iter().map(|sum| (sum / sample.max(1) as f64) as f32).collect();
+        if let (Some(_), Some(seed), true) = (&fitted.turn, rotation, rows.count >= projection::MIN_ROWS) {
+            fitted.project(rows, seed);
+        }
+        let width = fitted.width();
         let mut spread = vec![0f32; sample * width];
         for (out, row) in spread.chunks_exact_mut(width).zip(all.chunks_exact(dims)) {
             fitted.place(row, out);
@@ -93,9 +103,33 @@ impl ScalarQuantizer {
         fitted
     }
 
+    /// Prepared values of `count` rows, evenly spread.
+    pub fn sample(&self, rows: Rows<'_>, count: usize) -> Vec<f32> {
+        let (mut values, mut all) = (Vec::new(), Vec::with_capacity(count * self.dims()));
+        for index in 0..count {
+            self.prepare(rows.row(index * rows.count / count), &mut values);
+            all.extend_from_slice(&values);
+        }
+        all
+    }
+
+    /// Keeps those directions only that matter, where they are few.
+    fn project(&mut self, rows: Rows<'_>, seed: u64) {
+        if self.dim < projection::MIN_DIM {
+            return;
+        }
+        let mut sample = self.sample(rows, projection::SAMPLE_ROWS);
+        for row in sample.chunks_exact_mut(self.dim) {
+            row.iter_mut().zip(&self.center).for_each(|(value, mean)| *value -= mean);
+        }
+        if let Some(projection) = Projection::fit(&sample, self.dim, seed) {
+            self.turn = Some(Turn::Projection(Arc::new(projection)));
+        }
+    }
+
     /// Whether a code is the row's own bytes, so that distances between codes are exact.
     pub fn is_direct(&self) -> bool {
-        if self.rotation.is_some() {
+        if self.turn.is_some() {
             return false;
         }
         match self.element {
@@ -103,6 +137,11 @@ impl ScalarQuantizer {
             Element::I8 | Element::U8 => self.metric == Metric::L2,
             Element::F32 | Element::F16 => false,
         }
+    }
+
+    /// Whether codes keep those directions only that matter.
+    pub fn projects(&self) -> bool {
+        matches!(self.turn, Some(Turn::Projection(_)))
     }
 
     /// Dimensions of a code before padding.
@@ -117,19 +156,23 @@ impl ScalarQuantizer {
 
     /// Bytes of a code.
     pub fn width(&self) -> usize {
-        if self.rotation.is_some() {
-            return Self::rotated_width(self.dim);
+        match &self.turn {
+            Some(Turn::Projection(projection)) => projection.width,
+            Some(Turn::Rotation(_)) => Self::rotated_width(self.dim),
+            None => self.dims().next_multiple_of(64),
         }
-        self.dims().next_multiple_of(64)
     }
 
-    /// Centres prepared values and rotates them where rows are; `out` is [`width`](Self::width) long.
+    /// Centres prepared values and turns them where rows are; `out` is [`width`](Self::width) long.
     fn place(&self, values: &[f32], out: &mut [f32]) {
+        if let Some(Turn::Projection(projection)) = &self.turn {
+            return projection.apply(values, &self.center, out);
+        }
         out.fill(0.0);
         for ((out, &value), &mean) in out.iter_mut().zip(values).zip(&self.center) {
             *out = value - mean;
         }
-        if let Some(rotation) = &self.rotation {
+        if let Some(Turn::Rotation(rotation)) = &self.turn {
             rotation.apply(out);
         }
     }
@@ -164,7 +207,7 @@ impl ScalarQuantizer {
 
     /// Writes the code of a stored row; `code` is [`width`](Self::width) bytes.
     pub fn encode(&self, row: &[u8], values: &mut Vec<f32>, code: &mut [u8]) {
-        if self.rotation.is_some() {
+        if self.turn.is_some() {
             let mut placed = [0f32; MAX_ROTATED];
             let placed = &mut placed[..code.len().min(MAX_ROTATED)];
             self.place_query(row, values, placed);

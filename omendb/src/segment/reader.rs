@@ -37,7 +37,7 @@ pub(crate) type GraphNumber = u64;
 
 impl Graph {
     pub(crate) fn new(index: GraphIndex, stage: Stage, written: bool) -> Self {
-        let bytes = index.as_bytes().len() as u64;
+        let bytes = index.memory();
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         Graph { index, stage, bytes, written: AtomicBool::new(written), number, nodes: OnceLock::new() }

@@ -6,6 +6,7 @@ use crate::segment::RowSource;
 use crate::version::{Part, SegmentView, Version};
 use crate::write::install::Edit;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Segments of like size that make a compaction worth while.
 const FANOUT: usize = 8;
@@ -20,12 +21,14 @@ impl Engine {
     /// Does the most useful compaction, if one is due; true if another may be.
     pub(crate) fn compact_once(&self) -> Result<bool> {
         for collection in self.all_collections() {
-            let _turn = self.maintenance.lock();
+            let _alone = self.compaction.lock();
             let version = Version::clone(&collection.version.load());
             // Segments without graphs are merged by the indexer, all at once, just before they get one.
             let indexed_only = self.has_indexer() && version.segments.len() < BUSY_SEGMENTS;
             let stride = collection.schema.stride() as u64;
-            if let Some(inputs) = pick(&version, stride, self.segment_limit(stride), indexed_only) {
+            // What has graphs is to get one again.
+            let fits = |rows| !indexed_only || self.graph_fits(rows, &collection.schema);
+            if let Some(inputs) = pick(&version, stride, self.segment_limit(stride), indexed_only, &fits) {
                 self.compact_segments(&collection, &version, &inputs)?;
                 return Ok(true);
             }
@@ -40,8 +43,8 @@ impl Engine {
 
     /// Rewrites a collection so that no deleted or replaced record is left in its files.
     pub(crate) fn compact_fully(&self, collection: &Arc<CollectionState>) -> Result<()> {
-        let _turn = self.maintenance.lock();
-        self.flush_in_turn()?;
+        let _alone = self.compaction.lock();
+        self.flush()?;
         let version = Version::clone(&collection.version.load());
         let stride = collection.schema.stride() as u64;
         let mut group = Vec::new();
@@ -78,6 +81,7 @@ impl Engine {
             .collect()
     }
 
+    /// For a caller that holds the compaction lock since it chose the inputs.
     pub(crate) fn compact_segments(
         &self,
         collection: &Arc<CollectionState>,
@@ -92,6 +96,11 @@ impl Engine {
         let output = self.write_output(collection, &parts, seq).inspect_err(|e| self.note_damage(e))?;
         let rows = output.as_ref().map_or(0, |o| o.origins.len());
         let edits = [Edit { collection: Arc::clone(collection), inputs: inputs.to_vec(), output }];
+        let _turn = self.maintenance.lock();
+        if collection.dropped.load(Ordering::Acquire) {
+            self.discard(&edits);
+            return Ok(());
+        }
         self.install(&mut self.state.lock(), &edits, None).inspect_err(|_| self.discard(&edits))?;
         self.metrics.compaction.record(start.elapsed());
         let micros = start.elapsed().as_micros() as u64;
@@ -101,7 +110,13 @@ impl Engine {
 }
 
 /// The segments to merge next: a run of like size, or one that is mostly dead.
-fn pick(version: &Version, stride: u64, limit: u64, indexed_only: bool) -> Option<Vec<u32>> {
+fn pick(
+    version: &Version,
+    stride: u64,
+    limit: u64,
+    indexed_only: bool,
+    fits: &dyn Fn(u64) -> bool,
+) -> Option<Vec<u32>> {
     let mut by_size: Vec<(u64, u32)> = version
         .segments
         .iter()
@@ -113,7 +128,7 @@ fn pick(version: &Version, stride: u64, limit: u64, indexed_only: bool) -> Optio
     for window in by_size.windows(FANOUT) {
         let (smallest, largest) = (window[0].0.max(1 << 20), window[FANOUT - 1].0);
         let total: u64 = window.iter().map(|(size, _)| size).sum();
-        if largest <= smallest * FANOUT as u64 && total <= limit {
+        if largest <= smallest * FANOUT as u64 && total <= limit && fits(total / stride.max(16)) {
             return Some(window.iter().map(|(_, id)| *id).collect());
         }
     }

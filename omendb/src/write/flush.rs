@@ -18,14 +18,14 @@ impl Engine {
     /// Moves everything written so far into segments. When it returns, it is durable there.
     pub(crate) fn flush(&self) -> Result<()> {
         let _turn = self.maintenance.lock();
-        self.flush_in_turn()
+        self.flush_in_turn().map(|_| ())
     }
 
-    /// The same for a caller that holds the maintenance lock.
-    pub(crate) fn flush_in_turn(&self) -> Result<()> {
+    /// The same for a caller that holds the maintenance lock; false if there was nothing to flush.
+    pub(crate) fn flush_in_turn(&self) -> Result<bool> {
         self.not_poisoned()?;
         let start = std::time::Instant::now();
-        let Some((frozen, log_start, seq)) = self.freeze()? else { return Ok(()) };
+        let Some((frozen, log_start, seq)) = self.freeze()? else { return Ok(false) };
         let mut edits = Vec::new();
         let mut rows = 0;
         let written = (|| {
@@ -43,8 +43,9 @@ impl Engine {
             .inspect_err(|_| self.discard(&edits))?;
         self.metrics.flush.record(start.elapsed());
         tracing::info!(rows, micros = start.elapsed().as_micros() as u64, "flushed");
+        self.flushes.fetch_add(1, Ordering::Release);
         self.request_compaction(false);
-        Ok(())
+        Ok(true)
     }
 
     /// Ends the current log and memtables; what comes after goes into new ones. `None` if there is nothing to flush.

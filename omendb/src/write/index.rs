@@ -5,8 +5,9 @@ use crate::engine::{CollectionState, Engine};
 use crate::error::{Error, Result};
 use crate::index::derived::{GRAPH, Owner};
 use crate::index::file::{self, Stage};
-use crate::index::graph::{BuildParams, Rows, build};
-use crate::schema::{MAX_RABITQ_DIM, Quantization, Schema};
+use crate::index::graph::{BuildParams, Keep, Rows, build};
+use crate::quantize::coder::Coding;
+use crate::schema::{MAX_RABITQ_DIM, Profile, Quantization, Schema};
 use crate::segment::RowSource;
 use crate::segment::reader::{Graph, Segment};
 use crate::version::{Part, SegmentView, Version};
@@ -17,7 +18,7 @@ use std::sync::atomic::Ordering;
 /// Segments with fewer rows are scanned: that is as fast.
 pub(crate) const MIN_ROWS: u32 = 2_000;
 /// Settling is worth the time from here on.
-const MIN_SETTLED_ROWS: u32 = 10_000;
+pub(crate) const MIN_SETTLED_ROWS: u32 = 10_000;
 
 /// How the graphs of a collection are built.
 fn params(schema: &Schema, stage: Stage) -> BuildParams {
@@ -25,12 +26,26 @@ fn params(schema: &Schema, stage: Stage) -> BuildParams {
         Stage::First => BuildParams::first(),
         Stage::Settled => BuildParams::settled(),
     };
-    let inline_max_dim = match schema.codes() {
-        Quantization::Sq8 => 0,
-        Quantization::RaBitQ => MAX_RABITQ_DIM,
-        Quantization::Auto | Quantization::None => params.inline_max_dim,
+    let (inline_max_dim, coding) = match schema.codes() {
+        Quantization::Sq8 => (0, Coding::Plain),
+        Quantization::RaBitQ => (MAX_RABITQ_DIM, Coding::Plain),
+        Quantization::RaBitQBits(bits) => (MAX_RABITQ_DIM, Coding::Bits(bits)),
+        Quantization::Pq => (0, Coding::Product),
+        Quantization::Auto | Quantization::None => (params.inline_max_dim, Coding::Plain),
     };
-    BuildParams { inline_max_dim, ..params }
+    BuildParams { inline_max_dim, coding, ..params }
+}
+
+/// Bytes of a row's codes.
+fn code_bytes(schema: &Schema) -> u64 {
+    schema.dim.next_multiple_of(64) as u64
+}
+
+/// Bytes of a row in a graph.
+fn graph_bytes_a_row(schema: &Schema) -> u64 {
+    let width = code_bytes(schema);
+    let inline = width <= params(schema, Stage::First).inline_max_dim as u64;
+    width + if inline { 32 * width / 8 } else { 0 } + 192
 }
 
 /// The records' own vectors, or those of a field; and their schema.
@@ -58,6 +73,10 @@ impl Engine {
     /// graphs, and those only where `settle` says so.
     pub(crate) fn index_once(&self, settle: bool) -> Result<bool> {
         for collection in self.all_collections() {
+            if collection.schema.profile == Profile::Compact {
+                // What has a file makes room for the next.
+                self.write_graphs_of(&collection)?;
+            }
             if self.merge_unindexed(&collection)? {
                 return Ok(true);
             }
@@ -99,9 +118,8 @@ impl Engine {
 
     fn wants_graph(&self, segment: &Segment, (field, schema): Column<'_>, stage: Stage) -> bool {
         let has = segment.graph(field);
-        let least = if stage == Stage::First { MIN_ROWS } else { MIN_SETTLED_ROWS };
         let rows = segment.vector_count(field, schema.stride());
-        rows >= least
+        rows >= self.options.least_indexed_rows(stage)
             && schema.codes() != Quantization::None
             && !segment.unindexable(field)
             && has.as_ref().is_none_or(|g| g.stage < stage)
@@ -109,11 +127,31 @@ impl Engine {
     }
 
     /// Whether another graph fits the memory budget; building one takes about as much again.
-    fn graph_fits(&self, rows: u64, schema: &Schema) -> bool {
-        let width = schema.dim.next_multiple_of(64) as u64;
-        let inline = if width <= params(schema, Stage::First).inline_max_dim as u64 { 32 * width / 8 } else { 0 };
-        let bytes = rows * (width + inline + 192);
-        self.graph_memory() + self.memtable_bytes() + self.id_memory() + 2 * bytes <= self.memory_budget / 4 * 3
+    pub(crate) fn graph_fits(&self, rows: u64, schema: &Schema) -> bool {
+        let used = self.graph_memory() + self.memtable_bytes() + self.id_memory();
+        used + 2 * rows * graph_bytes_a_row(schema) <= self.memory_budget / 4 * 3
+    }
+
+    /// The first of these segments over which one graph fits.
+    fn fitting(&self, version: &Version, ids: Vec<u32>, schema: &Schema) -> Vec<u32> {
+        let mut rows = 0;
+        ids.into_iter()
+            .take_while(|id| {
+                rows += version.segment(*id).map_or(0, |v| u64::from(v.segment.rows()));
+                self.graph_fits(rows, schema)
+            })
+            .collect()
+    }
+
+    /// What of a graph on disk is kept in memory beside `used` bytes of other graphs: under the compact profile at most
+    /// the codes, and of any no more than fits.
+    fn keep(&self, used: u64, vectors: u32, schema: &Schema) -> Keep {
+        let (keep, bytes, room) = match schema.profile {
+            Profile::Default => (Keep::All, graph_bytes_a_row(schema), self.memory_budget / 4 * 3),
+            // The rest is for building the next ones.
+            Profile::Compact => (Keep::Codes, code_bytes(schema) + 4, self.memory_budget / 4),
+        };
+        if used + u64::from(vectors) * bytes <= room { keep } else { Keep::Nothing }
     }
 
     pub(crate) fn graph_memory(&self) -> u64 {
@@ -140,12 +178,12 @@ impl Engine {
                 self.load_graph(&view.segment, (None, &collection.schema));
             }
         }
-        let _turn = self.maintenance.lock();
+        let _alone = self.compaction.lock();
         let version = Version::clone(&collection.version.load());
         let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
-        let rows = group.iter().filter_map(|id| version.segment(*id)).map(|v| u64::from(v.segment.rows())).sum();
         // Without a graph in the end, merging is worth it only for segments of like size.
-        if group.len() < 2 || !self.graph_fits(rows, &collection.schema) {
+        let group = self.fitting(&version, group, &collection.schema);
+        if group.len() < 2 {
             return Ok(false);
         }
         self.compact_segments(collection, &version, &group)?;
@@ -157,11 +195,12 @@ impl Engine {
     fn merge_alike(&self, collection: &Arc<CollectionState>) -> Result<bool> {
         let version = collection.version.load_full();
         let inputs = self.within_segment_limit(&version, alike(&version), collection.schema.stride() as u64);
-        let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
-        let rows = version.segments.iter().filter(chosen).map(|v| u64::from(v.segment.rows())).sum();
-        if inputs.len() < 2 || !self.graph_fits(rows, &collection.schema) {
+        let inputs = self.fitting(&version, inputs, &collection.schema);
+        if inputs.len() < 2 {
             return Ok(false);
         }
+        let chosen = |v: &&SegmentView| inputs.contains(&v.segment.id_number());
+        let rows: u64 = version.segments.iter().filter(chosen).map(|v| u64::from(v.segment.rows())).sum();
         let seq = version.segments.iter().filter(chosen).map(|v| v.segment.entry.seq).max().unwrap_or(0);
         let parts: Vec<Part<'_>> = version.parts().filter(|p| inputs.contains(&p.source)).collect();
         let start = std::time::Instant::now();
@@ -188,6 +227,7 @@ impl Engine {
                 return Ok(false);
             }
         }
+        let _alone = self.compaction.lock();
         let _turn = self.maintenance.lock();
         // A compaction may have taken them meanwhile.
         let now = collection.version.load();
@@ -221,7 +261,8 @@ impl Engine {
             return;
         }
         let count = segment.vector_count(field, schema.stride());
-        match file::read(&*self.storage, &Owner { field, ..self.owner(segment) }, count) {
+        let keep = self.keep(self.graph_memory(), count, schema);
+        match file::read(&*self.storage, &Owner { field, ..self.owner(segment) }, count, keep) {
             Ok(Some((graph, stage))) => match segment.all_vectors(field) {
                 Ok(_) => segment.set_graph(field, Graph::new(graph, stage, true)),
                 Err(e) => {
@@ -264,7 +305,9 @@ impl Engine {
         let count = segment.vector_count(field, schema.stride());
         let rows = Rows::new(vectors, count as usize, schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
-        let graph = match build(rows, &BuildParams { threads, ..params }, &progress, &self.cancel) {
+        // The last graph of the segment: larger ones get a careful one before long.
+        let reach_all = params.reach_all || count < self.options.least_indexed_rows(Stage::Settled);
+        let graph = match build(rows, &BuildParams { threads, reach_all, ..params }, &progress, &self.cancel) {
             Err(e @ Error::Cancelled(_)) => return Err(e),
             Err(e) => {
                 tracing::warn!(error = %e, segment = segment.id_number(), "no graph could be built; exact scan stays");
@@ -297,14 +340,16 @@ impl Engine {
     }
 
     fn write_graphs(&self) -> Result<()> {
-        for collection in self.all_collections() {
-            let version = collection.version.load_full();
-            for view in &version.segments {
-                for (field, _) in collection.vectors() {
-                    let graph = view.segment.graph(field);
-                    if let Some(graph) = graph.filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
-                        self.write_graph(&collection, &view.segment, field, &graph)?;
-                    }
+        self.all_collections().iter().try_for_each(|collection| self.write_graphs_of(collection))
+    }
+
+    fn write_graphs_of(&self, collection: &CollectionState) -> Result<()> {
+        let version = collection.version.load_full();
+        for view in &version.segments {
+            for column in collection.vectors() {
+                let graph = view.segment.graph(column.0);
+                if let Some(graph) = graph.filter(|g| !g.written.swap(true, Ordering::AcqRel)) {
+                    self.write_graph(collection, &view.segment, column, &graph)?;
                 }
             }
         }
@@ -315,7 +360,7 @@ impl Engine {
         &self,
         collection: &CollectionState,
         segment: &Segment,
-        field: Option<usize>,
+        (field, schema): Column<'_>,
         graph: &Graph,
     ) -> Result<()> {
         let gone = || collection.has_lost(segment.id_number());
@@ -328,6 +373,14 @@ impl Engine {
         let _turn = self.maintenance.lock();
         if gone() || written.is_err() {
             let _ = self.storage.remove(&GRAPH.path(segment.id_number(), field));
+        } else if schema.profile == Profile::Compact {
+            // What is in the file need not be in memory, too.
+            let others = self.graph_memory().saturating_sub(graph.bytes);
+            let count = segment.vector_count(field, schema.stride());
+            let keep = self.keep(others, count, schema);
+            if let Ok(Some((mapped, stage))) = file::read(&*self.storage, &owner, count, keep) {
+                segment.set_graph(field, Graph::new(mapped, stage, true));
+            }
         }
         // The graph serves this handle in any case; the next one makes it again.
         written

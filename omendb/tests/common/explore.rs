@@ -5,10 +5,8 @@ use super::model::{self, State, Step, Trouble};
 use super::{Setup, no_panic};
 use omendb::Durability;
 use omendb::storage::sim::{Crash, Moment, Mutant, Rng, SimFs};
-use std::collections::{BTreeSet, HashMap};
-
-/// One different disk in this many is also searched by its texts, whose indexes take a while to make.
-const TEXTS_EVERY: u64 = 128;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// How thorough to be.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +34,8 @@ pub struct Report {
     pub images: u64,
     /// Of these, also written to, closed, opened and checked in depth.
     pub probed: u64,
+    /// Different segments and records among them, each searched by its graphs and texts.
+    pub layouts: u64,
     pub violations: Vec<String>,
 }
 
@@ -46,6 +46,7 @@ impl Report {
         self.recovery_states += other.recovery_states;
         self.images += other.images;
         self.probed += other.probed;
+        self.layouts += other.layouts;
         self.violations.extend(other.violations);
     }
 }
@@ -121,6 +122,7 @@ struct Explorer<'a> {
     distinct: Vec<State>,
     index: Vec<usize>,
     seen: HashMap<u128, Recovered>,
+    layouts: Layouts,
     /// What crashes during the recovery of a disk lead to.
     children: HashMap<u128, BTreeSet<usize>>,
     report: Report,
@@ -143,9 +145,11 @@ pub fn explore(name: &str, setup: Setup, mutant: Option<Mutant>, steps: &[Step],
         }
     }
     let (seen, children, report) = (HashMap::new(), HashMap::new(), Report::default());
+    let layouts = Layouts::default();
     let mut explorer =
-        Explorer { setup, mutant, effort, name, steps, recording, distinct, index, seen, children, report };
+        Explorer { setup, mutant, effort, name, steps, recording, distinct, index, seen, layouts, children, report };
     explorer.run();
+    explorer.report.layouts = explorer.layouts.0.len() as u64;
     explorer.report
 }
 
@@ -212,11 +216,11 @@ impl Explorer<'_> {
         }
         self.report.images += 1;
         let probe = ((hash >> 64) as u64).is_multiple_of(8);
-        let texts = ((hash >> 64) as u64).is_multiple_of(TEXTS_EVERY);
         self.report.probed += u64::from(probe);
         let fs = image.fork();
         fs.set_mutant(self.mutant);
-        let result = no_panic(|| recover(&self.setup, &fs, probe, texts)).and_then(|r| r.map_err(|e| e.to_string()));
+        let (setup, layouts) = (&self.setup, &mut self.layouts);
+        let result = no_panic(|| recover(setup, &fs, probe, layouts)).and_then(|r| r.map_err(|e| e.to_string()));
         let recovered = result.and_then(|state| {
             self.distinct.iter().position(|s| *s == state).ok_or_else(|| {
                 let nearest = self.distinct.iter().map(|s| model::difference(&state, s)).min_by_key(String::len);
@@ -261,10 +265,43 @@ impl Explorer<'_> {
     }
 }
 
+/// Segments with their derived files, and records, whose indexes have been judged: what a search of graphs or texts
+/// finds depends on nothing else, so one disk of each kind will do.
+#[derive(Debug, Default)]
+pub struct Layouts(HashSet<u64>);
+
+impl Layouts {
+    /// Whether none like it was seen before by those who say `who`.
+    pub fn is_new(&mut self, who: &str, fs: &SimFs, state: &State) -> bool {
+        let mut hasher = DefaultHasher::new();
+        let files = fs.files();
+        files.iter().filter(|(path, _)| path.starts_with("segments/")).for_each(|file| file.hash(&mut hasher));
+        format!("{who} {state:?}").hash(&mut hasher);
+        self.0.insert(hasher.finish())
+    }
+
+    /// Loads or makes every graph and text index of a disk that was just opened, unless one like it was seen before,
+    /// and searches by them.
+    pub fn judge(&mut self, setup: &Setup, fs: &SimFs, db: &omendb::Database, state: &State) -> Result<(), Trouble> {
+        if !self.is_new("opened", fs, state) {
+            return Ok(());
+        }
+        let named = |trouble: Trouble| match trouble {
+            Trouble::Error(e) => Trouble::Wrong(format!("the indexes cannot be searched: {}: {e}", e.name())),
+            wrong => wrong,
+        };
+        model::check_texts(db, state).map_err(named)?;
+        let copy = setup.open(&fs.fork())?;
+        model::index(&copy, false).map_err(|e| named(e.into()))?;
+        expect(&copy, state).map_err(named)
+    }
+}
+
 /// Opens a disk and reads it in every way; a `probe` also writes, closes, and opens again.
-pub fn recover(setup: &Setup, fs: &SimFs, probe: bool, texts: bool) -> Result<State, Trouble> {
+pub fn recover(setup: &Setup, fs: &SimFs, probe: bool, layouts: &mut Layouts) -> Result<State, Trouble> {
     let db = setup.open(fs)?;
-    let state = if texts { model::read_all(&db)? } else { model::read_records(&db)? };
+    let state = model::read_records(&db)?;
+    layouts.judge(setup, fs, &db, &state)?;
     if probe {
         let mut expected = state.clone();
         let step = probe_step(&state);

@@ -79,7 +79,14 @@ impl Golden {
             Err(error) => return Ok(Verdict::Detected(error.name())),
         };
         let recovery = db.recovery();
-        match model::read_all(&db) {
+        // As it is found, and with every graph and text index loaded or made again.
+        let answers = model::read_all(&db).and_then(|state| {
+            model::index(&db, false)?;
+            let again = model::read_all(&db)?;
+            let same = state == again;
+            if same { Ok(state) } else { Err(Trouble::Wrong(model::difference(&again, &state))) }
+        });
+        match answers {
             Ok(state) if state == self.state => match db.check(true) {
                 Ok(report) if report.problems.is_empty() => Ok(Verdict::Harmless),
                 _ => Ok(Verdict::Reported),

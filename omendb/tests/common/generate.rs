@@ -133,6 +133,7 @@ pub fn step(rng: &mut Rng, state: &State, mix: &Mix) -> Step {
         }
         29..33 => Step::Flush,
         33..35 => Step::Compact,
+        35 if rng.one_in(3) => Step::Settle,
         35 => Step::Index,
         36 => Step::Drop { name },
         37 => Step::Upsert { name: "missing".to_owned(), rows: rows(rng, schema, 1, mix.ids) },
@@ -212,6 +213,7 @@ pub fn named() -> Vec<(&'static str, Vec<Step>)> {
                 Step::Compact,
             ],
         ),
+        ("settle", settle(&create)),
         ("bulk", vec![create.clone(), put(1, 0..1), put(2, 0..24), put(3, 20..22), put(4, 10..40), delete(&[0, 25])]),
         (
             "collections",
@@ -243,5 +245,28 @@ pub fn named() -> Vec<(&'static str, Vec<Step>)> {
             "rotate",
             std::iter::once(create).chain((0..30).map(|n| put(n, n % 5..n % 5 + 2))).chain([Step::Close]).collect(),
         ),
+    ]
+}
+
+/// Segments large enough for graphs, merged with careful ones.
+fn settle(create: &Step) -> Vec<Step> {
+    let Step::Create { name, schema } = create else { return Vec::new() };
+    let put = |seed: u64, ids: std::ops::Range<u64>| {
+        let mut rng = Rng::new(seed);
+        let row = |id| Row { id: Id::U64(id), doc: doc(&mut rng, schema) };
+        Step::Upsert { name: name.clone(), rows: ids.map(row).collect() }
+    };
+    let delete = Step::Delete { name: name.clone(), ids: vec![Id::U64(1), Id::U64(17)] };
+    vec![
+        create.clone(),
+        put(1, 0..20),
+        Step::Index,
+        put(2, 16..40),
+        Step::Index,
+        delete,
+        Step::Settle,
+        put(3, 5..7),
+        Step::Reopen,
+        Step::Index,
     ]
 }

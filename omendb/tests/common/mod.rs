@@ -26,14 +26,15 @@ pub struct Setup {
     pub durability: Durability,
     pub log_cap: u64,
     pub bulk_bytes: u64,
+    pub index_rows: u32,
     /// A deliberate defect of the engine.
     pub mutant: Option<&'static str>,
 }
 
 impl Setup {
-    /// A small log, so that it fills and is replaced, and a small threshold for the bulk path.
+    /// A small log, so that it fills and is replaced, and small thresholds for the bulk path and for graphs.
     pub const fn new(seed: u64) -> Self {
-        Setup { seed, durability: Durability::Commit, log_cap: 4_096, bulk_bytes: 1_024, mutant: None }
+        Setup { seed, durability: Durability::Commit, log_cap: 4_096, bulk_bytes: 1_024, index_rows: 4, mutant: None }
     }
 
     pub fn options(&self) -> Options {
@@ -43,6 +44,7 @@ impl Setup {
             .durability(self.durability)
             .log_cap(self.log_cap)
             .bulk_bytes(self.bulk_bytes)
+            .index_rows(self.index_rows)
             .memory_budget(64 << 20);
         match self.mutant {
             Some(name) => options.mutant(name),

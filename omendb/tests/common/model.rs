@@ -73,8 +73,10 @@ pub enum Step {
     },
     Flush,
     Compact,
-    /// Flushes, merges what has no graph, and writes the text index of every segment.
+    /// Flushes, merges what has no graph, and builds or loads the graph and the text index of every segment.
     Index,
+    /// The same, then merges what is alike in size and makes careful graphs.
+    Settle,
     /// Closes the database and opens it again.
     Reopen,
     /// Closes the database, as the last step.
@@ -84,12 +86,12 @@ pub enum Step {
 impl Step {
     /// Whether a step changes what the database holds.
     pub fn is_write(&self) -> bool {
-        !matches!(self, Step::Flush | Step::Compact | Step::Index | Step::Reopen | Step::Close)
+        !matches!(self, Step::Flush | Step::Compact | Step::Index | Step::Settle | Step::Reopen | Step::Close)
     }
 
     /// Whether everything before an acknowledged step is durable, whatever the durability.
     pub fn makes_durable(&self) -> bool {
-        matches!(self, Step::Flush | Step::Index | Step::Reopen | Step::Close)
+        matches!(self, Step::Flush | Step::Index | Step::Settle | Step::Reopen | Step::Close)
     }
 }
 
@@ -142,7 +144,7 @@ impl State {
                 let table = self.0.get_mut(name).ok_or("NotFound")?;
                 Ok(ids.iter().filter(|id| table.docs.remove(*id).is_some()).count())
             }
-            Step::Flush | Step::Compact | Step::Index | Step::Reopen | Step::Close => Ok(0),
+            Step::Flush | Step::Compact | Step::Index | Step::Settle | Step::Reopen | Step::Close => Ok(0),
         }
     }
 }
@@ -230,14 +232,15 @@ pub fn perform(db: &Database, step: &Step) -> omendb::Result<usize> {
         Step::Delete { name, ids } => db.collection(name)?.delete(ids),
         Step::Flush => db.flush().map(|()| 0),
         Step::Compact => db.compact().map(|()| 0),
-        Step::Index => {
-            for name in db.collections() {
-                db.collection(&name)?.wait_indexed(false)?;
-            }
-            Ok(0)
-        }
+        Step::Index => index(db, false).map(|()| 0),
+        Step::Settle => index(db, true).map(|()| 0),
         Step::Reopen | Step::Close => db.close().map(|()| 0),
     }
+}
+
+/// Builds or loads all graphs and text indexes, as the background does.
+pub fn index(db: &Database, settled: bool) -> omendb::Result<()> {
+    db.collections().iter().try_for_each(|name| db.collection(name)?.wait_indexed(settled))
 }
 
 /// Why a database could not be read, or what is wrong with what it says.
@@ -316,12 +319,22 @@ pub fn cross_check(db: &Database, state: &State) -> Result<(), Trouble> {
         check_search(&collection, table, &query, table.docs.len() + 1)?;
         check_search(&collection, table, &ones(&table.schema), 3)?;
         fields::check(&collection, table)?;
+        // Where there are graphs, they lead to every record.
+        if collection.stats().indexed_rows > 0 {
+            for doc in table.docs.values() {
+                check_search(&collection, table, &doc.vector, 1)?;
+            }
+        }
     }
     Ok(())
 }
 
 /// Text search and the records must agree about which texts there are.
-fn check_texts(collection: &omendb::Collection, table: &Table) -> Result<(), Trouble> {
+pub fn check_texts(db: &Database, state: &State) -> Result<(), Trouble> {
+    state.0.iter().try_for_each(|(name, table)| check_texts_of(&db.collection(name)?, table))
+}
+
+fn check_texts_of(collection: &omendb::Collection, table: &Table) -> Result<(), Trouble> {
     let name = collection.name();
     let texts: Vec<(&Id, &str)> = table.docs.iter().filter_map(|(id, doc)| Some((id, doc.text.as_deref()?))).collect();
     let number = texts.iter().find_map(|(_, text)| text.split(' ').find(|word| word.parse::<u32>().is_ok()));
@@ -409,9 +422,7 @@ fn check_search(collection: &omendb::Collection, table: &Table, query: &Vector, 
 /// Reads a database in every way.
 pub fn read_all(db: &Database) -> Result<State, Trouble> {
     let state = read_records(db)?;
-    for (name, table) in &state.0 {
-        check_texts(&db.collection(name)?, table)?;
-    }
+    check_texts(db, &state)?;
     Ok(state)
 }
 

@@ -231,3 +231,92 @@ fn waiting_writers_share_a_sync() {
         println!("group commit: 16 writers, {syncs} syncs");
     });
 }
+
+/// Runs `work` on a thread of its own; whether it ended within a few seconds.
+fn ends(work: impl FnOnce() + Send + 'static) -> bool {
+    let (sender, done) = channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = sender.send(());
+    });
+    done.recv_timeout(Duration::from_secs(10)).is_ok()
+}
+
+#[test]
+fn writes_and_flushes_go_on_beside_a_compaction() {
+    watchdog(300, || {
+        let (mut beside, mut violations) = (0, Vec::new());
+        for n in 0.. {
+            let Stage { gate, memory, db, collection } = stage();
+            collection.flush().unwrap();
+            gate.stop_at(n);
+            let compacted = collection.clone();
+            let compaction = std::thread::spawn(move || {
+                gate_this_thread();
+                compacted.compact()
+            });
+            let Some(at) = gate.wait_parked(|| compaction.is_finished()) else {
+                compaction.join().unwrap().unwrap();
+                break;
+            };
+            // While the merged segment is being written; making it the database's takes turns with flushes.
+            let writing =
+                ["open", "write", "sync", "map"].iter().any(|call| at.starts_with(call)) && at.contains(".data");
+            if writing {
+                beside += 1;
+                let (db, collection) = (db.clone(), collection.clone());
+                let done = ends(move || {
+                    collection.upsert(batch(0, 0..SMALL, 9, 0)).unwrap();
+                    collection.delete(["1-7"]).unwrap();
+                    db.flush().unwrap();
+                });
+                if !done {
+                    violations.push(format!("a compaction stopped at {at} holds up a write or a flush"));
+                }
+            }
+            gate.release();
+            compaction.join().unwrap().unwrap();
+            let judge = |db: &Database| {
+                let collection = db.collection("main").unwrap();
+                let stamp = collection.get("0-1").unwrap().unwrap().metadata.unwrap()["stamp"].as_u64();
+                assert_eq!(stamp, Some(if writing { 9 } else { 2 }), "{at}");
+                assert_eq!(collection.get("1-7").unwrap().is_none(), writing, "{at}");
+                assert_eq!(collection.count().unwrap(), 2 * LARGE - 1 - u64::from(writing), "{at}");
+                assert_eq!(db.check(true).unwrap().problems, Vec::<String>::new(), "{at}");
+            };
+            judge(&db);
+            db.close().unwrap();
+            judge(&options().open_on(GatedStorage::new(memory, &gate)).unwrap());
+        }
+        conclude(&format!("compaction: flushes beside it at {beside} of its calls"), &violations);
+        assert!(beside > 3);
+    });
+}
+
+#[test]
+fn a_writer_waits_for_flushes_as_long_as_they_make_room() {
+    watchdog(300, || {
+        const WRITERS: u64 = 12;
+        const WRITES: u64 = 40;
+        let storage = GatedStorage::new(Arc::new(MemStorage::new()), &Gate::default());
+        // Each write takes a sixth of the log, so most of them find it full.
+        let db = Options::new().log_cap(48 << 10).memory_budget(16 << 20).open_on(storage).unwrap();
+        let collection = db.create_collection("main", Schema::new(8, Metric::L2)).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let collection = &collection;
+                scope.spawn(move || {
+                    for write in 0..WRITES {
+                        collection.upsert(batch(writer, write * SMALL..(write + 1) * SMALL, write, 2_000)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(collection.count().unwrap(), WRITERS * WRITES * SMALL);
+        // No flush makes room for what is larger than the log.
+        let text = Some(Some("x".repeat(100 << 10)));
+        let refused = collection.update("0-1", Patch { text, ..Patch::default() });
+        assert!(matches!(refused, Err(Error::LimitExceeded(_))), "{refused:?}");
+        db.close().unwrap();
+    });
+}

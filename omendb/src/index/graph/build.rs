@@ -1,14 +1,18 @@
 //! Builds a graph in batches: carve the points into overlapping leaves, compare all with all in each leaf, merge the
 //! candidates, prune.
 
+use super::exact::Kind;
 use super::layout::{Assembly, GraphIndex};
-use super::parallel::Task;
+use super::parallel::{Task, chunks_mut};
 use super::partition::{self, CarveParams};
 use super::points::{self, Points};
 use super::prune::NO_NEIGHBOUR;
 use super::{Rows, leaf, prune, repair, signs};
 use crate::error::{Error, Result};
 use crate::quantize::ScalarQuantizer;
+use crate::quantize::bits::BitCoder;
+use crate::quantize::coder::{Coder, Coding, CodingSpace};
+use crate::quantize::product::{self, ProductCoder};
 use std::sync::atomic::AtomicBool;
 use zerocopy::IntoBytes;
 
@@ -31,8 +35,13 @@ pub struct BuildParams {
     /// `degree * width / 8` bytes more, and a hop reads one block instead of one code a neighbour: with 784 dimensions
     /// that is a sixth of the bytes.
     pub inline_max_dim: usize,
+    /// Which codes the graph holds.
+    pub coding: Coding,
     /// Calibrate search effort against exact answers.
     pub calibrate: bool,
+    /// Look for each row by itself once the graph is there, and give those that are not found another edge: half as
+    /// long as a first build again.
+    pub reach_all: bool,
 }
 
 impl BuildParams {
@@ -46,13 +55,15 @@ impl BuildParams {
             fanout: [4, 2],
             leaf_k: 3,
             inline_max_dim: 1024,
+            coding: Coding::Plain,
             calibrate: true,
+            reach_all: false,
         }
     }
 
-    /// A careful build, two to three times as long: for a settled segment.
+    /// A careful build, three times as long: for a settled segment.
     pub fn settled() -> Self {
-        BuildParams { fanout: [8, 3], leaf_k: 2, ..Self::first() }
+        BuildParams { fanout: [8, 3], leaf_k: 2, reach_all: true, ..Self::first() }
     }
 
     fn validate(&self) -> Result<()> {
@@ -110,14 +121,27 @@ pub fn build(
     progress(0.8);
     repair::connect(&points, &mut lists, params.degree, &entries, &task)?;
     progress(0.85);
-    let mut assembly = Assembly::new(quantizer, &order, &entries, params.degree, params.seed)?;
+    let coder = coder(rows, &quantizer, params);
+    let mut assembly = Assembly::new(quantizer.clone(), coder.as_ref(), &order, &entries, params.degree, params.seed)?;
     let parts = assembly.parts();
-    match parts.inline {
-        Some(inline) => signs::write_all(&points, &lists, parts.nodes, inline, &task)?,
-        None => {
-            parts.codes.copy_from_slice(points.codes);
-            parts.nodes.copy_from_slice(lists.as_bytes());
+    match (parts.inline, &coder) {
+        (Some(inline), _) => signs::write_all(&points, &lists, parts.nodes, inline, &task)?,
+        (None, None) => parts.codes.copy_from_slice(points.codes),
+        (None, Some(coder)) => {
+            for (code, &entry) in parts.entry_codes.chunks_exact_mut(width).zip(&entries) {
+                code.copy_from_slice(points.code(entry));
+            }
+            let bytes = coder.bytes();
+            chunks_mut(&task, parts.codes, CODED_ROWS * bytes, |chunk, codes| {
+                let mut space = CodingSpace::default();
+                for (code, &row) in codes.chunks_exact_mut(bytes).zip(&order[chunk * CODED_ROWS..]) {
+                    coder.encode(&quantizer, rows.row(row as usize), &mut space, code);
+                }
+            })?;
         }
+    }
+    if parts.inline.is_none() {
+        parts.nodes.copy_from_slice(lists.as_bytes());
     }
     drop(points);
     drop((ordered, lists, order));
@@ -126,8 +150,32 @@ pub fn build(
     if params.calibrate {
         index.calibrate(rows, params.threads.max(1), cancel)?;
     }
+    progress(0.95);
+    if params.reach_all {
+        let strays = index.reach_all(rows, &task)?;
+        if strays > 0 {
+            tracing::warn!(strays, rows = rows.count, "searches for some rows do not find them");
+        }
+    }
     progress(1.0);
     Ok(index)
+}
+
+/// Rows that one parallel step encodes.
+const CODED_ROWS: usize = 2048;
+
+/// What makes the codes that are asked for, where rows of this kind can have them.
+fn coder(rows: Rows<'_>, quantizer: &ScalarQuantizer, params: &BuildParams) -> Option<Coder> {
+    match params.coding {
+        Coding::Bits(bits @ 1..=8) if quantizer.turn.is_some() => {
+            Some(Coder::Bits(BitCoder { bits: bits.into(), width: quantizer.width() }))
+        }
+        Coding::Product if Kind::of(rows.metric) == Kind::Euclidean => {
+            let sample = quantizer.sample(rows, rows.count.min(product::SAMPLE_ROWS));
+            Some(Coder::Product(ProductCoder::fit(&sample, quantizer.dims(), params.seed)))
+        }
+        _ => None,
+    }
 }
 
 /// Bytes of entry points' codes that a search may read: what a cache next to the core holds.

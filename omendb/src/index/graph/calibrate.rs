@@ -19,8 +19,14 @@ const MAX_QUERIES: usize = 512;
 const THOROUGH: f32 = 1.2;
 /// Neighbours that recall is judged on.
 const K: usize = 10;
-/// Recall beyond which larger beams are not measured.
+/// Rows that one parallel step compares with all picks, and those of a run that are kept for each pick.
+const PART: usize = 1 << 16;
+const KEPT: usize = 16;
+/// Rows that are near to each of the picks.
+type Near = Vec<Vec<(u32, u32)>>;
+/// Recall beyond which larger beams are not measured, and the gain below which more effort is in vain.
 const ENOUGH: f32 = 0.9995;
+const LEAST_GAIN: f32 = 0.0005;
 /// Levels at which walks look at more nodes are not measured: where distances differ little, a slack that hardly finds
 /// more can span the whole graph.
 const MOST_HOPS: usize = 8_192;
@@ -35,7 +41,7 @@ impl GraphIndex {
     /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node.
     pub fn calibrate(&mut self, rows: Rows<'_>, threads: usize, cancel: &AtomicBool) -> Result<()> {
         let task = Task { threads, cancel };
-        let wanted = (self.count / 100).min(MAX_QUERIES) / TILE * TILE;
+        let wanted = (self.count / 64).min(MAX_QUERIES) / TILE * TILE;
         if wanted == 0 {
             return Ok(());
         }
@@ -72,8 +78,13 @@ impl GraphIndex {
             let (mean, rows) = (sum as f32 / wanted as f32, wanted as f32);
             // A sample errs: what is promised is one standard error below what was measured.
             let error = ((squares as f32 / rows - mean * mean).max(0.0) / rows).sqrt();
-            pairs.push((level, ((mean - error) / K as f32).max(0.0)));
-            if mean / K as f32 >= ENOUGH {
+            let (recall, promised) = (mean / K as f32, ((mean - error) / K as f32).max(0.0));
+            let gain = promised - pairs.last().map_or(0.0, |&(_, before)| before);
+            if gain < LEAST_GAIN && level > THOROUGH {
+                break;
+            }
+            pairs.push((level, promised));
+            if recall >= ENOUGH {
                 break;
             }
         }
@@ -85,7 +96,7 @@ impl GraphIndex {
     fn reach(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<u32>> {
         let parts = task.map(picks.len().div_ceil(TILE), |part| {
             let (mut scratch, mut out, mut values) = (Scratch::default(), Vec::new(), Vec::new());
-            let (mut code, mut reach) = (vec![0; self.width], Vec::new());
+            let (mut code, mut own_code, mut reach) = (vec![0; self.width], vec![0; self.width], Vec::new());
             for &pick in picks.iter().skip(part * TILE).take(TILE) {
                 scratch.blind_to = Some(pick);
                 let own = rows.row(self.order()[pick as usize] as usize);
@@ -93,10 +104,11 @@ impl GraphIndex {
                 if self.search(rows, own, K, effort, None, &mut scratch, &mut out)?.gave_up {
                     self.search(rows, own, K, self.effort_of(SLACKS[0], K), None, &mut scratch, &mut out)?;
                 }
+                self.copy_code(rows, pick, &mut values, &mut own_code);
                 let mut farthest = if out.len() < K { u32::MAX } else { 0 };
                 for &(row, _) in &out {
                     self.quantizer.encode(rows.row(row as usize), &mut values, &mut code);
-                    farthest = farthest.max(codes::squared_l2(self.code(pick), &code));
+                    farthest = farthest.max(codes::squared_l2(&own_code, &code));
                 }
                 // Rounding to codes may put a nearer row a little farther away.
                 reach.push(farthest.saturating_add(farthest / 16));
@@ -108,47 +120,10 @@ impl GraphIndex {
 
     /// The exact distance of each pick's tenth neighbour.
     fn exact_answers(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<f32>> {
-        const PART: usize = 1 << 16;
-        const KEPT: usize = 16;
-        let tiles: Vec<Tile> = picks
-            .chunks(TILE)
-            .map(|picks| {
-                let mut tile = Tile::default();
-                let norms = picks.iter().map(|&pick| codes::row_terms(self.code(pick)).0);
-                tile.pack(self.width, picks.iter().map(|&pick| self.code(pick)), norms);
-                tile
-            })
-            .collect();
-        let bits = KeyBits::new(self.width, 256);
-        let reach = self.reach(rows, picks, task)?;
-        let near = |key: u32, pick: usize| key != NO_KEY && bits.distance(key) <= reach[pick];
-        let found = task.map(self.count.div_ceil(PART), |part| {
-            let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); picks.len()];
-            let (mut signed, mut terms, mut best) = (Vec::new(), Vec::new(), Vec::new());
-            let end = ((part + 1) * PART).min(self.count);
-            for first in (part * PART..end).step_by(256) {
-                signed.clear();
-                terms.clear();
-                for id in first..(first + 256).min(end) {
-                    signed.extend(self.code(id as u32).iter().map(|code| code ^ 0x80));
-                    terms.push(codes::row_terms(self.code(id as u32)).1);
-                }
-                let block = RowBlock { signed: &signed, terms: &terms };
-                for (number, tile) in tiles.iter().enumerate() {
-                    // Few blocks hold a row that is near enough to any of the tile.
-                    gemm::nearest_rows(tile, block, bits, 1, &mut best);
-                    if !best.iter().zip(number * TILE..).any(|(&key, pick)| near(key, pick)) {
-                        continue;
-                    }
-                    gemm::nearest_rows(tile, block, bits, KEPT, &mut best);
-                    for (lane, pick) in (number * TILE..picks.len()).take(TILE).enumerate() {
-                        let keys = (0..KEPT).map(|rank| best[rank * TILE + lane]).take_while(|&key| near(key, pick));
-                        found[pick].extend(keys.map(|key| (bits.distance(key), (first + bits.index(key)) as u32)));
-                    }
-                }
-            }
-            Ok(found)
-        })?;
+        let found = match self.kind {
+            Kind::Euclidean => self.near_codes(rows, picks, task)?,
+            Kind::Product => self.large_products(rows, picks, task)?,
+        };
         let mut answers = Vec::with_capacity(picks.len());
         for (index, &pick) in picks.iter().enumerate() {
             let mut near: Vec<(u32, u32)> = found.iter().flat_map(|part| part[index].iter().copied()).collect();
@@ -165,6 +140,78 @@ impl GraphIndex {
         Ok(answers)
     }
 
+    /// For each part of the rows and each pick, rows whose codes are near: all that may be among the nearest, each with
+    /// what orders them.
+    fn near_codes(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<Near>> {
+        let tiles: Vec<Tile> = picks
+            .chunks(TILE)
+            .map(|picks| {
+                let mut tile = Tile::default();
+                let (mut values, mut codes) = (Vec::new(), vec![0; picks.len() * self.width]);
+                for (code, &pick) in codes.chunks_exact_mut(self.width).zip(picks) {
+                    self.copy_code(rows, pick, &mut values, code);
+                }
+                let norms = codes.chunks_exact(self.width).map(|code| codes::row_terms(code).0);
+                tile.pack(self.width, codes.chunks_exact(self.width), norms);
+                tile
+            })
+            .collect();
+        let bits = KeyBits::new(self.width, 256);
+        let reach = self.reach(rows, picks, task)?;
+        let near = |key: u32, pick: usize| key != NO_KEY && bits.distance(key) <= reach[pick];
+        task.map(self.count.div_ceil(PART), |part| {
+            let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); picks.len()];
+            let (mut signed, mut terms, mut best) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut values, mut code) = (Vec::new(), vec![0; self.width]);
+            let end = ((part + 1) * PART).min(self.count);
+            for first in (part * PART..end).step_by(256) {
+                signed.clear();
+                terms.clear();
+                for id in first..(first + 256).min(end) {
+                    self.copy_code(rows, id as u32, &mut values, &mut code);
+                    signed.extend(code.iter().map(|code| code ^ 0x80));
+                    terms.push(codes::row_terms(&code).1);
+                }
+                let block = RowBlock { signed: &signed, terms: &terms };
+                for (number, tile) in tiles.iter().enumerate() {
+                    // Few blocks hold a row that is near enough to any of the tile.
+                    gemm::nearest_rows(tile, block, bits, 1, &mut best);
+                    if !best.iter().zip(number * TILE..).any(|(&key, pick)| near(key, pick)) {
+                        continue;
+                    }
+                    gemm::nearest_rows(tile, block, bits, KEPT, &mut best);
+                    for (lane, pick) in (number * TILE..picks.len()).take(TILE).enumerate() {
+                        let keys = (0..KEPT).map(|rank| best[rank * TILE + lane]).take_while(|&key| near(key, pick));
+                        found[pick].extend(keys.map(|key| (bits.distance(key), (first + bits.index(key)) as u32)));
+                    }
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// The same by the products of codes: how near a row is to a pick says little about their product.
+    fn large_products(&self, rows: Rows<'_>, picks: &[u32], task: &Task<'_>) -> Result<Vec<Near>> {
+        task.map(self.count.div_ceil(PART), |part| {
+            let ids: Vec<u32> = ((part * PART) as u32..((part + 1) * PART).min(self.count) as u32).collect();
+            let (mut values, mut code, mut products) = (Vec::new(), vec![0; self.width], Vec::new());
+            let largest = |&pick: &u32| {
+                let own = rows.row(self.order()[pick as usize] as usize);
+                self.quantizer.encode_query(own, &mut values, &mut code);
+                codes::product_many(&code, self.codes(), &ids, &mut products);
+                // Numbers in the opposite order of the products.
+                let keys = products.iter().map(|&product| !(product as u32 ^ (1 << 31)));
+                let mut near: Vec<(u32, u32)> = keys.zip(ids.iter().copied()).collect();
+                if near.len() > 4 * KEPT {
+                    near.select_nth_unstable(4 * KEPT);
+                    near.truncate(4 * KEPT);
+                }
+                near
+            };
+            Ok(picks.iter().map(largest).collect())
+        })
+    }
+
     /// The effort that reached `recall` (0 to 1) at calibration, for `k` results.
     pub fn effort_for(&self, recall: f32, k: usize) -> Effort {
         let doubling = DOUBLING * (self.level_for(USUAL) - 1.0).max(0.0);
@@ -177,10 +224,13 @@ impl GraphIndex {
             Some(0) => pairs[0].0,
             Some(place) => {
                 let ((low, below), (high, above)) = (pairs[place - 1], pairs[place]);
-                low + (high - low) * (recall - below) / (above - below).max(1e-6)
+                // Between two efforts the logarithm of what is missed is nearly straight.
+                let missed = |recall: f32| (1.0 - recall).max(1e-4).ln();
+                let (from, to) = (missed(below), missed(above));
+                low + (high - low) * ((missed(recall) - from) / (to - from).min(-1e-6)).clamp(0.0, 1.0)
             }
             None if self.kind == Kind::Product => pairs.last().map_or(256.0, |pair| pair.0),
-            None => pairs.last().map_or(1.3, |pair| pair.0),
+            None => pairs.last().map_or(1.3 + self.doubt(), |pair| pair.0),
         }
     }
 
@@ -190,6 +240,7 @@ impl GraphIndex {
         } else {
             Effort::slack(level)
         };
-        Effort { rerank: effort.rerank + k / 4, ..effort }
+        let rerank = self.coder.as_ref().map_or(effort.rerank, |coder| coder.rerank());
+        Effort { rerank: rerank + k / 4, ..effort }
     }
 }

@@ -4,10 +4,13 @@
 //!
 //! | section | bytes |
 //! |---|---|
+//! | projection | where codes have fewer dimensions than rows: the map's rows, `width` of them, a biased 8-bit code of `dim` bytes each, padded to a multiple of 16 |
 //! | nodes | one block of `node_stride` bytes a node, see below |
-//! | codes | one biased 8-bit code of `width` bytes a node; empty where nodes hold them |
+//! | codes | one biased 8-bit code of `width` bytes a node, or one of the header's `coding` (1 to 8: RaBitQ of so many bits, `quantize/bits.rs`; 9: product, `quantize/product.rs`); empty where nodes hold them |
 //! | order | u32 a node: the row that the node stands for |
 //! | entries | u32 each: nodes that searches may start from |
+//! | entry codes | where `coding` is not 0: the biased 8-bit code of each entry |
+//! | centroids | where `coding` is 9: f32 each |
 //! | centre | f32 a dimension: what codes are centred on |
 //! | calibration | pairs of f32: slack (beam, for dot products), recall@10 measured with it, ascending |
 //!
@@ -24,13 +27,21 @@ use crate::distance::fastscan::{self, BLOCK, SignBlock};
 use crate::distance::gemm::{TILE, Tile};
 use crate::error::{Error, Result};
 use crate::quantize::ScalarQuantizer;
+use crate::quantize::bits::BitCoder;
+use crate::quantize::coder::Coder;
+use crate::quantize::product::ProductCoder;
+use crate::quantize::projection::Projection;
 use crate::quantize::rotation::Rotation;
+use crate::quantize::scalar::Turn;
+use crate::storage::Bytes;
 use memmap2::MmapMut;
 use std::ops::Range;
+use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const MAGIC: [u8; 8] = *b"OMGRAPH2";
 const HEADER_BYTES: usize = 256;
+const SECTION_ALIGNMENT: usize = 64;
 /// Room for calibration pairs.
 pub(super) const MAX_CALIBRATION: usize = 16;
 
@@ -45,22 +56,28 @@ struct Header {
     element: u8,
     metric: u8,
     inline: u8,
-    reserved: u8,
+    coding: u8,
     degree: u32,
     width: u32,
     entries: u32,
     calibrations: u32,
     scale: f32,
     largest_norm: f32,
+    /// Codes a unit of the projection; 0 where there is none.
+    projection_scale: f32,
+    reserved_more: u32,
 }
 
 /// Where the sections lie.
 #[derive(Debug, Clone)]
 pub(super) struct Sections {
+    projection: Range<usize>,
     nodes: Range<usize>,
     codes: Range<usize>,
     order: Range<usize>,
     entries: Range<usize>,
+    entry_codes: Range<usize>,
+    centroids: Range<usize>,
     center: Range<usize>,
     calibration: Range<usize>,
     node_stride: usize,
@@ -125,20 +142,35 @@ impl InlineBlock {
 }
 
 impl Sections {
-    fn new(count: usize, degree: usize, width: usize, entries: usize, center: usize, inline: bool) -> Option<Self> {
+    fn new(count: usize, degree: usize, entries: usize, quantizer: &ScalarQuantizer, coding: u8) -> Option<Self> {
+        let (width, inline) = (quantizer.width(), quantizer.turn.is_some() && coding == 0);
+        let entry_code = if coding == 0 { 0 } else { width };
+        let code = match coding {
+            0 => width,
+            1..=8 => BitCoder { bits: coding.into(), width }.bytes(),
+            _ => ProductCoder::bytes_of(quantizer.dims()),
+        };
+        let center = if quantizer.is_direct() { 0 } else { quantizer.dims() };
+        let projection = match quantizer.turn {
+            Some(Turn::Projection(_)) => width.checked_mul(Projection::stride(quantizer.dim))?,
+            _ => 0,
+        };
         let node_stride = if inline { InlineBlock::new(count, degree, width).bytes() } else { degree * 4 };
         let mut end = HEADER_BYTES;
         let mut section = |items: usize, size: usize| {
             let start = end;
             let stop = start.checked_add(items.checked_mul(size)?)?;
-            end = stop.checked_next_multiple_of(64)?;
+            end = stop.checked_next_multiple_of(SECTION_ALIGNMENT)?;
             Some(start..stop)
         };
         Some(Sections {
+            projection: section(projection, 1)?,
             nodes: section(count, node_stride)?,
-            codes: section(if inline { 0 } else { count }, width)?,
+            codes: section(if inline { 0 } else { count }, code)?,
             order: section(count, 4)?,
             entries: section(entries, 4)?,
+            entry_codes: section(entries, entry_code)?,
+            centroids: section(Coder::centroids_of(coding, quantizer.dims()), 4)?,
             center: section(center, 4)?,
             calibration: section(MAX_CALIBRATION, 8)?,
             node_stride,
@@ -146,14 +178,58 @@ impl Sections {
     }
 }
 
+/// What of a graph on disk is copied into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it.
+    All,
+    /// All but the nodes, where these do not hold the codes: nodes are read from the file.
+    Codes,
+    /// Nothing: everything is read from the file.
+    Nothing,
+}
+
+/// Where a graph's bytes are.
+enum Memory {
+    Own(MmapMut),
+    /// A part of a mapped file.
+    File(Bytes, Range<usize>),
+}
+
+impl std::ops::Deref for Memory {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Memory::Own(bytes) => bytes,
+            Memory::File(bytes, range) => &bytes[range.clone()],
+        }
+    }
+}
+
+impl std::ops::DerefMut for Memory {
+    /// Files are never written to: there is nothing to change in one.
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Memory::Own(bytes) => bytes,
+            Memory::File(..) => &mut [],
+        }
+    }
+}
+
 /// The graph of one segment, ready to be searched. See the module for its bytes.
 pub struct GraphIndex {
-    bytes: MmapMut,
+    bytes: Memory,
+    /// What follows the nodes, where it is in memory although the nodes are not.
+    tail: Option<MmapMut>,
     pub(super) sections: Sections,
     pub(super) count: usize,
     pub(super) degree: usize,
     pub(super) width: usize,
     pub(super) inline: Option<InlineBlock>,
+    /// What makes and compares the codes, where they are not the 8-bit ones.
+    pub(super) coder: Option<Coder>,
     pub(super) quantizer: ScalarQuantizer,
     pub(super) kind: Kind,
     /// The codes of the entry points, in tiles that one kernel call compares with a query.
@@ -167,7 +243,12 @@ pub struct GraphIndex {
 
 impl std::fmt::Debug for GraphIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = if self.inline.is_some() { "inline" } else { "separate" };
+        let name = match &self.coder {
+            Some(Coder::Bits(coder)) => format!("{}-bit", coder.bits),
+            Some(Coder::Product(_)) => "product".into(),
+            None if self.inline.is_some() => "inline".into(),
+            None => "separate".into(),
+        };
         write!(f, "GraphIndex({} rows, degree {}, {name} codes, {} bytes)", self.count, self.degree, self.bytes.len())
     }
 }
@@ -201,13 +282,27 @@ pub(super) struct Parts<'a> {
     pub codes: &'a mut [u8],
     /// The parts of a block, where it holds codes.
     pub inline: Option<InlineBlock>,
+    /// The entries' 8-bit codes, where the codes are others.
+    pub entry_codes: &'a mut [u8],
 }
 
 impl Assembly {
     /// Makes room for a graph and writes what is known already.
-    pub fn new(quantizer: ScalarQuantizer, order: &[u32], entries: &[u32], degree: usize, seed: u64) -> Result<Self> {
-        let (inline, count, width) = (quantizer.rotation.is_some(), order.len(), quantizer.width());
-        let sections = Sections::new(count, degree, width, entries.len(), quantizer.center.len(), inline)
+    pub fn new(
+        quantizer: ScalarQuantizer,
+        coder: Option<&Coder>,
+        order: &[u32],
+        entries: &[u32],
+        degree: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        let (count, width) = (order.len(), quantizer.width());
+        let inline = quantizer.turn.is_some() && coder.is_none();
+        let projection = match &quantizer.turn {
+            Some(Turn::Projection(projection)) => Some(projection),
+            _ => None,
+        };
+        let sections = Sections::new(count, degree, entries.len(), &quantizer, coder.map_or(0, Coder::tag))
             .ok_or_else(|| Error::LimitExceeded(format!("a graph of {count} rows does not fit the address space")))?;
         let mut bytes = allocate(sections.calibration.end)?;
         let header = Header {
@@ -219,34 +314,43 @@ impl Assembly {
             element: quantizer.element as u8,
             metric: quantizer.metric as u8,
             inline: u8::from(inline),
-            reserved: 0,
+            coding: coder.map_or(0, Coder::tag),
             degree: degree as u32,
             width: width as u32,
             entries: entries.len() as u32,
             calibrations: 0,
             scale: quantizer.scale,
             largest_norm: quantizer.largest_norm,
+            projection_scale: projection.map_or(0.0, |projection| projection.scale),
+            reserved_more: 0,
         };
         bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
         bytes[sections.order.clone()].copy_from_slice(order.as_bytes());
         bytes[sections.entries.clone()].copy_from_slice(entries.as_bytes());
         bytes[sections.center.clone()].copy_from_slice(quantizer.center.as_bytes());
+        bytes[sections.centroids.clone()].copy_from_slice(coder.map_or(&[][..], Coder::centroids).as_bytes());
+        if let Some(projection) = projection {
+            bytes[sections.projection.clone()].copy_from_slice(&projection.codes);
+        }
         let inline = inline.then(|| InlineBlock::new(count, degree, width));
         Ok(Assembly { bytes, sections, inline })
     }
 
     pub fn parts(&mut self) -> Parts<'_> {
-        let (nodes, codes) = self.bytes.split_at_mut(self.sections.codes.start);
+        let sections = &self.sections;
+        let (nodes, codes) = self.bytes.split_at_mut(sections.codes.start);
+        let (codes, entries) = codes.split_at_mut(sections.entry_codes.start - sections.codes.start);
         Parts {
-            nodes: &mut nodes[self.sections.nodes.clone()],
-            codes: &mut codes[..self.sections.codes.len()],
+            nodes: &mut nodes[sections.nodes.clone()],
+            codes: &mut codes[..sections.codes.len()],
             inline: self.inline,
+            entry_codes: &mut entries[..sections.entry_codes.len()],
         }
     }
 
     pub fn finish(self) -> Result<GraphIndex> {
         // Made by this process just now: its numbers need no check.
-        GraphIndex::open(self.bytes, false)
+        GraphIndex::open(Memory::Own(self.bytes), false)
     }
 }
 
@@ -256,7 +360,43 @@ impl GraphIndex {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut copy = allocate(bytes.len())?;
         copy[..bytes.len()].copy_from_slice(bytes);
-        Self::open(copy, true)
+        Self::open(Memory::Own(copy), true)
+    }
+
+    /// As [`parse`](Self::parse), for the part `range` of a mapped file, of which no more than `keep` says is copied.
+    /// What the file is checked for is checked now; that it does not change afterwards is the caller's promise.
+    pub(crate) fn map(file: &Bytes, range: Range<usize>, keep: Keep) -> Result<Self> {
+        let bytes = &file[range.clone()];
+        // A file that was read into memory may begin anywhere: its numbers could not be read in place.
+        if keep == Keep::All || bytes.as_ptr().align_offset(SECTION_ALIGNMENT) != 0 {
+            return Self::parse(bytes);
+        }
+        let mut index = Self::open(Memory::File(file.clone(), range), true)?;
+        if keep == Keep::Codes && index.inline.is_none() {
+            let tail = index.sections.codes.start..index.sections.calibration.end;
+            let mut copy = allocate(tail.len())?;
+            copy[..tail.len()].copy_from_slice(&index.bytes[tail]);
+            index.tail = Some(copy);
+        }
+        Ok(index)
+    }
+
+    /// Bytes of anonymous memory that the graph takes.
+    pub(crate) fn memory(&self) -> u64 {
+        let own = match &self.bytes {
+            Memory::Own(bytes) => bytes.len(),
+            Memory::File(..) => 0,
+        };
+        (own + self.tail.as_ref().map_or(0, |tail| tail.len())) as u64
+    }
+
+    /// A section that follows the nodes.
+    #[inline]
+    fn behind(&self, range: &Range<usize>) -> &[u8] {
+        match &self.tail {
+            Some(tail) => &tail[range.start - self.sections.codes.start..range.end - self.sections.codes.start],
+            None => &self.bytes[range.clone()],
+        }
     }
 
     /// The graph's bytes.
@@ -274,7 +414,7 @@ impl GraphIndex {
         self.count == 0
     }
 
-    fn open(bytes: MmapMut, check: bool) -> Result<Self> {
+    fn open(bytes: Memory, check: bool) -> Result<Self> {
         let corrupt = |what: &str| Error::corrupt("graph", 0, what);
         let (header, _) = Header::read_from_prefix(&bytes).map_err(|_| corrupt("shorter than its header"))?;
         if header.magic != MAGIC {
@@ -292,13 +432,23 @@ impl GraphIndex {
             scale: header.scale,
             largest_norm: header.largest_norm,
             center: Vec::new(),
-            rotation: None,
+            turn: None,
         };
-        let inline = header.inline == 1 && ScalarQuantizer::can_rotate(schema.dim, element, metric);
-        if inline {
-            quantizer.rotation = Some(Rotation::new(ScalarQuantizer::rotated_width(schema.dim), header.seed));
+        let turned = header.inline == 1 || (1..=8).contains(&header.coding);
+        let turned = turned && ScalarQuantizer::can_rotate(schema.dim, element, metric);
+        if turned && header.projection_scale != 0.0 {
+            let width = header.width as usize;
+            let end = width.saturating_mul(Projection::stride(schema.dim)).saturating_add(HEADER_BYTES);
+            let codes = bytes.get(HEADER_BYTES..end).unwrap_or_default().to_vec();
+            let projection = Projection::new(schema.dim, width, header.projection_scale, codes)
+                .ok_or_else(|| corrupt("a projection whose sizes contradict each other"))?;
+            quantizer.turn = Some(Turn::Projection(Arc::new(projection)));
+        } else if turned {
+            let rotation = Rotation::new(ScalarQuantizer::rotated_width(schema.dim), header.seed);
+            quantizer.turn = Some(Turn::Rotation(rotation));
         }
-        let width = quantizer.width();
+        let (width, coding) = (quantizer.width(), header.coding);
+        let inline = turned && coding == 0;
         let fits = count <= super::MAX_ROWS
             && degree.is_multiple_of(BLOCK)
             && (BLOCK..=256).contains(&degree)
@@ -307,24 +457,25 @@ impl GraphIndex {
             && header.calibrations as usize <= MAX_CALIBRATION
             && header.entries as usize <= count
             && (count == 0 || header.entries > 0);
-        let center = if quantizer.is_direct() { 0 } else { quantizer.dims() };
-        let sections = Sections::new(count, degree.max(BLOCK), width, header.entries as usize, center, inline)
+        let sections = Sections::new(count, degree.max(BLOCK), header.entries as usize, &quantizer, coding)
             .filter(|sections| fits && sections.calibration.end as u64 == header.total)
             .filter(|sections| sections.calibration.end <= bytes.len())
             .ok_or_else(|| corrupt("sizes that contradict each other"))?;
         let mut index = GraphIndex {
             bytes,
+            tail: None,
             sections,
             count,
             degree,
             width,
             inline: inline.then(|| InlineBlock::new(count, degree, width)),
+            coder: None,
             quantizer: quantizer.clone(),
             kind: Kind::of(metric),
             entry_tiles: Vec::new(),
             seed: header.seed,
             calibration: Vec::new(),
-            exact_codes: quantizer.is_direct() && schema.dim <= 2048,
+            exact_codes: quantizer.is_direct() && schema.dim <= 2048 && coding == 0,
         };
         quantizer.center = <[f32]>::ref_from_bytes(&index.bytes[index.sections.center.clone()]).unwrap_or(&[]).to_vec();
         quantizer.validate()?;
@@ -335,11 +486,20 @@ impl GraphIndex {
         if check && !sound() {
             return Err(corrupt("a node number out of range"));
         }
+        if coding != 0 {
+            let centroids = <[f32]>::ref_from_bytes(&index.bytes[index.sections.centroids.clone()]).unwrap_or(&[]);
+            let coder = Coder::of(coding, &quantizer, centroids);
+            index.coder = Some(coder.ok_or_else(|| corrupt("codes that do not fit the schema"))?);
+        }
+        let entry_codes: Vec<&[u8]> = match coding {
+            0 => index.entries().iter().map(|&id| index.code(id)).collect(),
+            _ => index.bytes[index.sections.entry_codes.clone()].chunks_exact(width).collect(),
+        };
         let mut tiles = Vec::new();
-        for entries in index.entries().chunks(TILE) {
+        for entries in entry_codes.chunks(TILE) {
             let mut tile = Tile::default();
-            let norms = entries.iter().map(|&id| codes::row_terms(index.code(id)).0);
-            tile.pack(width, entries.iter().map(|&id| index.code(id)), norms);
+            let norms = entries.iter().map(|code| codes::row_terms(code).0);
+            tile.pack(width, entries.iter().copied(), norms);
             tiles.push(tile);
         }
         index.entry_tiles = tiles;
@@ -355,12 +515,18 @@ impl GraphIndex {
         &self.bytes[self.sections.nodes.start + id as usize * self.sections.node_stride..][..self.sections.node_stride]
     }
 
+    pub(super) fn node_mut(&mut self, id: u32) -> &mut [u8] {
+        let start = self.sections.nodes.start + id as usize * self.sections.node_stride;
+        &mut self.bytes[start..start + self.sections.node_stride]
+    }
+
+    /// The 8-bit code of a node. Only where there are such codes.
     #[inline]
     pub(super) fn code(&self, id: u32) -> &[u8] {
         if self.inline.is_some() {
             return &self.node(id)[..self.width];
         }
-        &self.bytes[self.sections.codes.start + id as usize * self.width..][..self.width]
+        &self.codes()[id as usize * self.width..][..self.width]
     }
 
     /// The numbers of a node's neighbours, [`NO_NEIGHBOUR`] at unused places.
@@ -371,19 +537,27 @@ impl GraphIndex {
         inline.chain(plain.iter().copied())
     }
 
+    /// Copies the 8-bit code of a node to `code`, or makes it from the node's row.
+    pub(super) fn copy_code(&self, rows: super::Rows<'_>, id: u32, values: &mut Vec<f32>, code: &mut [u8]) {
+        match self.coder {
+            Some(_) => self.quantizer.encode(rows.row(self.order()[id as usize] as usize), values, code),
+            None => code.copy_from_slice(self.code(id)),
+        }
+    }
+
     /// The codes of all nodes, where they are not in the nodes.
     #[inline]
     pub(super) fn codes(&self) -> &[u8] {
-        &self.bytes[self.sections.codes.clone()]
+        self.behind(&self.sections.codes)
     }
 
     /// The row of each node.
     pub fn order(&self) -> &[u32] {
-        words(&self.bytes[self.sections.order.clone()])
+        words(self.behind(&self.sections.order))
     }
 
     pub(super) fn entries(&self) -> &[u32] {
-        words(&self.bytes[self.sections.entries.clone()])
+        words(self.behind(&self.sections.entries))
     }
 
     /// Pairs of slack (beam, for dot products) and the recall@10 that was measured with it, ascending; empty where not

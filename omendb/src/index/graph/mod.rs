@@ -10,6 +10,7 @@ mod parallel;
 mod partition;
 pub(crate) mod points;
 mod prune;
+mod reach;
 mod repair;
 mod search;
 mod signs;
@@ -23,6 +24,7 @@ use crate::schema::{Element, Metric, Schema};
 pub use build::{BuildParams, build};
 pub(crate) use filtered::Passing;
 pub use layout::GraphIndex;
+pub(crate) use layout::Keep;
 pub(crate) use points::mix;
 pub use search::{Effort, Scratch, SearchStats};
 

@@ -44,6 +44,11 @@ impl<'a> Points<'a> {
         Ok(Points { codes, terms, width, count })
     }
 
+    /// The points of `codes`, of which nothing but the codes is asked.
+    pub fn untermed(codes: &'a [u8], width: usize) -> Self {
+        Points { codes, count: codes.len() / width, terms: Vec::new(), width }
+    }
+
     /// The points of `codes`, which [`reorder`](Self::reorder) wrote, with the terms that it returned.
     pub fn reordered(codes: &'a [u8], width: usize, terms: Vec<(u32, u32)>) -> Self {
         Points { codes, count: terms.len(), terms, width }

@@ -10,6 +10,7 @@ use crate::distance::codes;
 use crate::distance::fastscan::{self, BLOCK, SignTables};
 use crate::distance::gemm::{self, KeyBits, RowBlock, TILE};
 use crate::error::{Error, Result};
+use crate::quantize::coder::{CoderQuery, CodingSpace};
 use crate::schema::Metric;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -45,9 +46,11 @@ impl Effort {
 
 /// Rows compared exactly beyond those asked for, unless the caller says.
 const RERANK: usize = 16;
-/// Of those, the ones whose codes are within this factor of the last row asked for: rounding to codes moves squared
-/// distances by less.
-const CLOSE: f32 = 1.05;
+/// Of those, the ones whose codes are so near the last row asked for that rounding may have put them behind it: a
+/// distance d between codes errs by about 0.8 d, so its square by this many times that for a pair of rows, seldom more.
+const ROUNDING: f32 = 4.0;
+/// Where codes keep the directions that matter alone, they also err by a share of the squared distance.
+const LEFT_OUT: f32 = 0.1;
 /// The walk judges its progress by at least this many found rows.
 const LEAST_JUDGED: usize = 10;
 
@@ -86,6 +89,8 @@ pub struct Scratch {
     pub(super) detours: Queue,
     /// A node that the walk must not use, as if it were not in the graph.
     pub(crate) blind_to: Option<u32>,
+    /// A node that ends the walk once it is met.
+    pub(super) sought: Option<u32>,
     found: Vec<(f32, u32)>,
     pub(super) nearest: Nearest,
     query: Vec<u8>,
@@ -100,6 +105,8 @@ pub struct Scratch {
     distances: Vec<f32>,
     products: Vec<i32>,
     best: Vec<u32>,
+    coded: CoderQuery,
+    space: CodingSpace,
 }
 
 impl std::fmt::Debug for Scratch {
@@ -203,6 +210,17 @@ impl Scratch {
         self.frontier.clear();
         self.detours.clear();
         self.found.clear();
+    }
+
+    /// The largest distance that a walk still looks at.
+    pub(super) fn nearest_limit(&self) -> f32 {
+        self.nearest.limit
+    }
+
+    /// The nodes that the last walk met, nearest first.
+    pub(super) fn met_nearest_first(&mut self) -> &[(f32, u32)] {
+        self.found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        &self.found
     }
 
     /// Marks a node; whether it was new.
@@ -318,7 +336,7 @@ impl GraphIndex {
     }
 
     /// Makes ready for a walk; returns how many rows there can be to find.
-    fn begin(
+    pub(super) fn begin(
         &self,
         rows: &Rows<'_>,
         query: &[u8],
@@ -392,7 +410,9 @@ impl GraphIndex {
     /// The distances of the query from the codes of these nodes.
     fn distances(&self, nodes: &[u32], scratch: &mut Scratch, out: &mut Vec<f32>) {
         out.clear();
-        if self.inline.is_some() {
+        if let Some(coder) = &self.coder {
+            coder.distances(&scratch.coded, self.codes(), nodes, out);
+        } else if self.inline.is_some() {
             out.extend(nodes.iter().map(|&node| codes::squared_l2(&scratch.query, self.code(node)) as f32));
         } else if self.kind == Kind::Product {
             codes::product_many(&scratch.query, self.codes(), nodes, &mut scratch.products);
@@ -414,11 +434,20 @@ impl GraphIndex {
         } else {
             self.quantizer.encode_query(query, &mut scratch.values, &mut scratch.query);
         }
+        if let Some(coder) = &self.coder {
+            coder.prepare(&self.quantizer, query, &mut scratch.space, &mut scratch.coded);
+        }
     }
 
     /// Looks at one candidate after the other, nearest first. The next one is chosen before the last is looked at, so
-    /// that its block arrives meanwhile.
-    fn walk(&self, live: Option<&dyn Fn(u32) -> bool>, most: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
+    /// that its block arrives meanwhile. True if it met the node that is sought.
+    pub(super) fn walk(
+        &self,
+        live: Option<&dyn Fn(u32) -> bool>,
+        most: usize,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) -> bool {
         self.start(live, scratch, stats);
         let mut restarted = false;
         let mut chosen = None;
@@ -430,16 +459,19 @@ impl GraphIndex {
                 }
                 // Too few found: what the nearest entry points do not lead to, the others do.
                 if restarted || scratch.nearest.limit < f32::INFINITY {
-                    return;
+                    return false;
                 }
                 restarted = true;
                 self.start_everywhere(live, scratch, stats);
                 continue;
             };
+            if scratch.sought == Some(id) {
+                return true;
+            }
             self.expand(id, live, scratch, stats);
             if stats.hops >= most {
                 stats.gave_up = true;
-                return;
+                return false;
             }
         }
     }
@@ -491,6 +523,13 @@ impl GraphIndex {
         codes::prefetch(self.node(id), PREFETCHED);
     }
 
+    /// Asks for a node's code, where nodes do not hold them.
+    #[inline]
+    fn prefetch_code(&self, id: u32) {
+        let bytes = self.coder.as_ref().map_or(self.width, |coder| coder.bytes());
+        codes::prefetch(&self.codes()[id as usize * bytes..][..bytes], 512);
+    }
+
     /// Begins with the nearest entry points.
     pub(super) fn start(&self, sieve: impl Sieve, scratch: &mut Scratch, stats: &mut SearchStats) {
         let entries = self.entries();
@@ -501,24 +540,37 @@ impl GraphIndex {
                 starts[STARTS - 1] = (distance, id);
                 starts.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
             }
+            starts[STARTS - 1].0
         };
         if self.kind == Kind::Product {
             codes::product_many(&scratch.query, self.codes(), entries, &mut scratch.products);
-            scratch.products.iter().zip(entries).for_each(|(&product, &id)| offer(-(product as f32), id));
+            for (&product, &id) in scratch.products.iter().zip(entries) {
+                offer(-(product as f32), id);
+            }
         } else {
             scratch.signed.clear();
             scratch.signed.extend(scratch.query.iter().map(|code| code ^ 0x80));
             let terms = [codes::row_terms(&scratch.query).1];
             let block = RowBlock { signed: &scratch.signed, terms: &terms };
             let bits = KeyBits { shift: 0, index_bits: 0 };
+            let mut limit = u32::MAX;
             for (tile, ids) in self.entry_tiles.iter().zip(entries.chunks(TILE)) {
                 gemm::nearest_rows(tile, block, bits, 1, &mut scratch.best);
-                scratch.best.iter().zip(ids).for_each(|(&distance, &id)| offer(distance as f32, id));
+                for (distances, ids) in scratch.best.chunks(16).zip(ids.chunks(16)) {
+                    // Few runs hold one that is near enough.
+                    if distances.iter().fold(u32::MAX, |least, &distance| least.min(distance)) < limit {
+                        for (&distance, &id) in distances.iter().zip(ids) {
+                            limit = offer(distance as f32, id) as u32;
+                        }
+                    }
+                }
             }
         }
         for (distance, id) in starts.into_iter().filter(|start| start.0 < f32::INFINITY) {
             if self.inline.is_some() {
                 scratch.push(distance, id, sieve);
+            } else if self.coder.is_some() {
+                self.compare(&[id], sieve, scratch, stats);
             } else if scratch.visit(id) {
                 self.found(distance, id, sieve, scratch);
                 scratch.push(distance, id, sieve);
@@ -582,7 +634,7 @@ impl GraphIndex {
         fresh.clear();
         for &other in list.iter().take_while(|&&other| other != NO_NEIGHBOUR) {
             if scratch.visit(other) {
-                codes::prefetch(self.code(other), 512);
+                self.prefetch_code(other);
                 fresh.push(other);
             }
         }
@@ -596,6 +648,12 @@ impl GraphIndex {
             }
         }
         (scratch.fresh, scratch.distances) = (fresh, distances);
+    }
+
+    /// The share of a squared distance by which codes may err, beyond rounding.
+    pub(super) fn doubt(&self) -> f32 {
+        let left_out = if self.quantizer.projects() { LEFT_OUT } else { 0.0 };
+        left_out + self.coder.as_ref().map_or(0.0, |coder| coder.doubt())
     }
 
     /// Compares the best of what the walk saw exactly.
@@ -619,7 +677,8 @@ impl GraphIndex {
         }
         if self.kind == Kind::Euclidean && wanted > k {
             let (_, &mut (last, _), _) = found.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
-            found.retain(|&(distance, _)| distance <= last * CLOSE);
+            let limit = last + ROUNDING * last.sqrt() + self.doubt() * last;
+            found.retain(|&(distance, _)| distance <= limit);
         }
         let order = self.order();
         found.iter_mut().for_each(|(_, id)| *id = order[*id as usize]);

@@ -37,6 +37,18 @@ pub(super) fn write_all(
     })
 }
 
+/// Fills one block. `codes` are those of the node and then of its neighbours.
+pub(super) fn write_one(codes: &[u8], list: &[u32], block: &mut [u8], inline: InlineBlock) {
+    let points = Points::untermed(codes, inline.width);
+    let signs = vec![0; inline.degree * inline.width / 64];
+    let mut writer = Writer { points: &points, inline, signs, pairs: Vec::new() };
+    let places: Vec<u32> = (0..list.len() as u32)
+        .map(|place| if place + 1 < points.count as u32 { place + 1 } else { NO_NEIGHBOUR })
+        .collect();
+    writer.write(0, &places, block);
+    inline.write_ids(block, list);
+}
+
 struct Writer<'a> {
     points: &'a Points<'a>,
     inline: InlineBlock,
