@@ -623,8 +623,8 @@ impl SearchOptions {
     }
 
     /// Keeps to records within `radius` (a distance, see [`Metric`](crate::Metric)), and sets the recall to 1, as a
-    /// search within a radius wants them all: `k` bounds their number, and [`Hits::complete`] says whether there are more. Ask for a
-    /// lower recall afterwards to search by graphs.
+    /// search within a radius wants them all: `k` bounds their number, and [`Hits::complete`] says whether there are
+    /// more. Ask for a lower recall afterwards to search by graphs.
     pub fn max_distance(mut self, radius: f32) -> Self {
         (self.max_distance, self.recall) = (Some(radius), 1.0);
         self
