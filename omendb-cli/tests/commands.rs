@@ -452,7 +452,7 @@ fn further_fields_are_declared_imported_searched_and_exported() {
         (&["--sparse", "{\"-1\": 1}"][..], 3, "no id"),
         (&["--sparse", "{\"3\": 1}", "--sparse-field", "title"], 3, "taken for a sparse vector"),
         (&["--vector", "[1]", "--using", "nope"], 3, "no field"),
-        (&["--like", "c", "--using", "title"], 4, "no vector"),
+        (&["--like", "c", "--using", "title"], 1, "no vector"),
     ] {
         let ran = omendb(t.path(), &[&["search", "db"], args].concat()).expect(code);
         assert!(ran.err.contains(words), "{ran:?}");

@@ -622,9 +622,9 @@ impl SearchOptions {
         self
     }
 
-    /// Keeps to records within `radius` (a distance, see [`Metric`]), and sets the recall to 1, as a search within a
-    /// radius wants them all: `k` bounds their number, and [`Hits::complete`] says whether there are more. Ask for a
-    /// lower recall afterwards to search by graphs.
+    /// Keeps to records within `radius` (a distance, see [`Metric`](crate::Metric)), and sets the recall to 1, as a
+    /// search within a radius wants them all: `k` bounds their number, and [`Hits::complete`] says whether there are
+    /// more. Ask for a lower recall afterwards to search by graphs.
     pub fn max_distance(mut self, radius: f32) -> Self {
         (self.max_distance, self.recall) = (Some(radius), 1.0);
         self
@@ -654,7 +654,8 @@ impl SearchOptions {
 pub struct Hit {
     /// The record's id.
     pub id: Id,
-    /// The metric's distance, lower is better (see [`Metric`]); of a search by text alone, the negative score.
+    /// The metric's distance, lower is better (see [`Metric`](crate::Metric)); of a search by text or by sparse vector
+    /// alone, the negative score.
     pub distance: f32,
     /// What the hits are ordered by, higher is better: the metric's score, BM25, or of a hybrid search the fused score.
     pub score: f32,

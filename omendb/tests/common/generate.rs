@@ -159,6 +159,7 @@ pub fn workload(seed: u64, mix: &Mix) -> Vec<Step> {
 pub fn named() -> Vec<(&'static str, Vec<Step>)> {
     let schema = with_fields(Schema::new(2, Metric::L2));
     let docs = || "docs".to_owned();
+    let (create, drop_docs) = (Step::Create { name: docs(), schema: schema.clone() }, Step::Drop { name: docs() });
     let put = |seed: u64, ids: std::ops::Range<u64>| {
         let mut rng = Rng::new(seed);
         let row = |id| Row { id: Id::U64(id), doc: doc(&mut rng, &schema) };
@@ -173,8 +174,6 @@ pub fn named() -> Vec<(&'static str, Vec<Step>)> {
         text: Some(Some(note.to_owned())),
         fields: fields::patch(&mut Rng::new(id), &schema),
     };
-    let create = Step::Create { name: docs(), schema: schema.clone() };
-    let drop_docs = Step::Drop { name: docs() };
     vec![
         ("put", vec![create.clone(), put(1, 0..1), put(2, 1..3), put(3, 0..2)]),
         ("put and close", vec![create.clone(), put(1, 0..2), Step::Close]),
