@@ -55,7 +55,8 @@ fn each_choice_finds_what_it_promises_in_its_own_memory_and_lasts() {
             assert!(told.parts.iter().all(|part| part.plan == plan), "{told:?}");
             bytes.insert(name, stats.graph_bytes);
         }
-        assert_eq!((bytes["none"], bytes["sq8"]), (0, bytes["compact"]));
+        // Once it has a file, a compact graph keeps only its codes in memory.
+        assert!(bytes["none"] == 0 && bytes["compact"] <= bytes["sq8"], "{bytes:?}");
         // A row's code and 32 numbers of neighbours, and little else.
         assert!(bytes["sq8"] < ROWS as u64 * (128 + 32 * 4 + 32), "{bytes:?}");
         if let Some(rabitq) = bytes.get("rabitq") {
