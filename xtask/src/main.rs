@@ -46,8 +46,8 @@ fn doc(context: &Context) -> StepResult {
 
 fn test(context: &Context) -> StepResult {
     let mut tests = context.cargo_command(&["test", "--workspace", "--locked", "--no-fail-fast"]);
-    // The programmes build text indexes by the million, and each takes megabytes for a moment: where the C library gives
-    // them back to the system every time, that takes two thirds of the time.
+    // The programmes build text indexes by the million, and each takes megabytes for a moment: where the C library
+    // gives them back to the system every time, that takes two thirds of the time.
     tests.env("MALLOC_MMAP_THRESHOLD_", "33554432").env("MALLOC_TRIM_THRESHOLD_", "536870912");
     context.run_tests(tests)?;
     Ok(Outcome::Done)
