@@ -89,7 +89,8 @@ def test_quantizations_differ_in_memory_and_last(path: Path, rng: np.random.Gene
             bytes_of[docs.name] = stats.graph_bytes
             assert stats.unindexed_rows == 0 and docs.recall(sample=50) >= 0.9
         assert "no graphs" in repr(db["none"].explain(vectors[0])) and db["none"].recall(sample=50) == 1.0
-    assert bytes_of["none"] == 0 < bytes_of["sq8"] == bytes_of["compact"] < bytes_of["rabitq"] / 1.5
+    # Once it has a file, a compact graph keeps only its codes in memory.
+    assert bytes_of["none"] == 0 < bytes_of["compact"] <= bytes_of["sq8"] < bytes_of["rabitq"] / 1.5
     assert bytes_of["pq"] < bytes_of["sq8"] > bytes_of["rabitq4"]
     with omendb.open(path) as db:
         assert (db["sq8"].quantization, db["compact"].profile, db["plain"].quantization) == ("sq8", "compact", "auto")
