@@ -126,7 +126,6 @@ impl Drop for Lead<'_> {
 }
 
 /// What applying a frame does to a collection.
-#[allow(clippy::large_enum_variant)] // Most are writes, and a group has few.
 pub(crate) enum Effect {
     Write(Box<Block>),
     Delete { ids: IdColumn, hashes: Vec<u64> },
