@@ -539,6 +539,14 @@ impl Engine {
         if self.over_flush_threshold() { self.flush_in_turn().map(|_| ()) } else { Ok(()) }
     }
 
+    /// After work that took much memory for a while: what the allocator keeps of it is not the database's, and yet
+    /// counts as the process's. It takes time, so there has to be a reason.
+    fn release_freed_memory(&self) {
+        if anonymous_memory().is_none_or(|bytes| bytes > self.memory_budget / 2) {
+            crate::storage::release_freed_memory();
+        }
+    }
+
     fn run_flusher(&self) {
         loop {
             let mut work = self.work.lock();
@@ -551,6 +559,7 @@ impl Engine {
             (work.flush, work.flushing) = (false, true);
             drop(work);
             let result = self.flush_if_due();
+            self.release_freed_memory();
             let mut work = self.work.lock();
             work.flushing = false;
             work.note(result);
@@ -574,6 +583,7 @@ impl Engine {
             (work.compact, work.compacting) = (false, true);
             drop(work);
             let result = self.compact_once();
+            self.release_freed_memory();
             let mut work = self.work.lock();
             work.compacting = false;
             work.compact |= *result.as_ref().unwrap_or(&false);
@@ -628,6 +638,7 @@ impl Engine {
             (work.index, work.indexing) = (false, true);
             drop(work);
             let result = self.index_once(settle);
+            self.release_freed_memory();
             let mut work = self.work.lock();
             work.indexing = false;
             match result {
@@ -738,6 +749,13 @@ fn default_memory_budget() -> u64 {
     let group = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     let total = machine.unwrap_or(4 << 30).min(group.unwrap_or(u64::MAX));
     (total / 4).max(256 << 20)
+}
+
+/// Bytes of the process's memory that no file stands behind, where the system tells.
+fn anonymous_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("RssAnon:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
 
 /// Gives the calling thread, and those it starts, less of a busy processor than the threads that answer calls get.

@@ -14,7 +14,7 @@ mod real;
 pub mod sim;
 
 pub use mem::MemStorage;
-pub(crate) use mmap::Pinned;
+pub(crate) use mmap::{Pinned, release_freed_memory};
 pub use real::RealStorage;
 
 use std::fmt;
