@@ -9,7 +9,7 @@ use crate::manifest::{LOG_DIR, Manifest, SEGMENT_DIR, SegmentEntry, read_all};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
 use crate::wal::{self, LogKey, log_path, parse_generation};
-use crate::write::sparse;
+use crate::write::{columns, sparse};
 use serde::Serialize;
 
 /// What a check looked at and what it found wrong.
@@ -79,6 +79,10 @@ pub(crate) fn check(engine: &Engine, deep: bool) -> Result<CheckReport> {
                 if let Some(Some(bytes)) = report.note(crate::text::file::check(&*engine.storage, &owner)) {
                     report.files += 1;
                     report.bytes += bytes;
+                }
+                if let Some(Some(columns)) = report.note(columns::read(&*engine.storage, &owner)) {
+                    report.files += 1;
+                    report.bytes += columns.as_bytes().len() as u64;
                 }
                 for (field, _) in entry.schema.sparse_fields() {
                     let read = sparse::read(&*engine.storage, &Owner { field: Some(field), ..owner });

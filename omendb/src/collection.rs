@@ -59,6 +59,15 @@ impl Collection {
         Ok(active)
     }
 
+    /// The records as of now; for a filter, what is on disk for it is taken into use first.
+    pub(crate) fn version_for(&self, filter: Option<&Filter>) -> Arc<Version> {
+        let version = self.state.version.load_full();
+        if filter.is_some() {
+            self.engine().open_columns(&version);
+        }
+        version
+    }
+
     /// Remembers damage for `stats` on its way to the caller.
     pub(crate) fn noted<T>(&self, result: Result<T>) -> Result<T> {
         result.inspect_err(|e| self.engine().note_damage(e))
@@ -264,7 +273,7 @@ impl Collection {
     /// Number of records whose metadata passes a filter.
     pub fn count_matching(&self, filter: &Filter) -> Result<u64> {
         self.readable()?;
-        let version = self.state.version.load_full();
+        let version = self.version_for(Some(filter));
         let counted = version.parts().map(|part| part.live_matching(filter).map(|rows| rows.len())).sum();
         self.noted(counted)
     }
@@ -273,7 +282,7 @@ impl Collection {
     /// many. Records written meanwhile are left alone.
     pub fn delete_matching(&self, filter: &Filter) -> Result<usize> {
         let _active = self.writable()?;
-        let version = self.state.version.load_full();
+        let version = self.version_for(Some(filter));
         let mut deleted = 0;
         for part in version.parts() {
             let rows: Vec<u32> = self.noted(part.live_matching(filter))?.rows.iter().collect();
@@ -303,7 +312,7 @@ impl Collection {
         self.readable()?;
         Ok(Records {
             collection: self.clone(),
-            version: self.state.version.load_full(),
+            version: self.version_for(filter.as_ref()),
             filter,
             part: 0,
             rows: Vec::new().into_iter(),
@@ -322,7 +331,7 @@ impl Collection {
         let mut vector = vector.into();
         self.validate_search(&mut vector, Some(1), options)?;
         let found = self.engine().metrics.search.time(|| {
-            let version = self.state.version.load_full();
+            let version = self.version_for(options.filter.as_ref());
             Search::new(&self.state, &version, options)?.run(&vector, 0..1)
         });
         let mut found = self.noted(found)?;
@@ -404,7 +413,7 @@ impl Collection {
             )));
         }
         let found = self.engine().metrics.search.time(|| {
-            let version = self.state.version.load_full();
+            let version = self.version_for(options.filter.as_ref());
             group::search(&Search::new(&self.state, &version, options)?, &vector, &field, per_group)
         });
         self.noted(found)
@@ -418,7 +427,7 @@ impl Collection {
         self.readable()?;
         let mut vector = vector.into();
         self.validate_search(&mut vector, Some(1), options)?;
-        let version = self.state.version.load_full();
+        let version = self.version_for(options.filter.as_ref());
         let (start, mut trace) = (Instant::now(), Trace::default());
         let search = Search::new(&self.state, &version, options)?;
         let hits = self.noted(search.run_traced(&vector, &mut trace))?;
@@ -437,7 +446,7 @@ impl Collection {
         if sample == 0 {
             return Err(Error::invalid("sample = 0 was given; measure with at least one record"));
         }
-        let version = self.state.version.load_full();
+        let version = self.version_for(options.filter.as_ref());
         self.noted(measure::recall(&self.state, &version, sample, options))
     }
 
@@ -461,7 +470,7 @@ impl Collection {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
-        let version = self.state.version.load_full();
+        let version = self.version_for(options.filter.as_ref());
         // Small groups share each read of memory and spread evenly over the threads.
         let group = rows.div_ceil(threads.max(1)).clamp(1, BATCH_QUERIES);
         let groups: Vec<_> = (0..rows).step_by(group).map(|start| start..(start + group).min(rows)).collect();

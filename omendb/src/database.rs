@@ -421,11 +421,7 @@ impl Database {
             records: collections.iter().map(|c| c.records).sum(),
             collections,
             log_lag_bytes: engine.log_bytes.load(Ordering::Relaxed),
-            memory_used: engine.memtable_bytes()
-                + engine.id_memory()
-                + engine.graph_memory()
-                + engine.text_memory()
-                + engine.sparse_memory(),
+            memory_used: engine.memory_used(),
             memory_budget: engine.memory_budget,
             damaged: engine.damaged(),
             background_error: engine.background_error(),
@@ -446,7 +442,7 @@ impl Database {
                     _ if entry.name.starts_with("MANIFEST-") => stats.bytes_manifest += entry.len,
                     Some("log") => stats.bytes_log += entry.len,
                     Some("data") => stats.bytes_data += entry.len,
-                    Some("index" | "sparse") => stats.bytes_index += entry.len,
+                    Some("index" | "sparse" | "columns") => stats.bytes_index += entry.len,
                     Some("text") => stats.bytes_text += entry.len,
                     Some("tombstones") => stats.bytes_tombstones += entry.len,
                     _ => {}

@@ -392,6 +392,16 @@ impl Engine {
         self.collections.load().values().map(|c| c.version.load().memtable_bytes()).sum()
     }
 
+    /// Memory of what is derived from segments and not read from a file, bytes.
+    fn derived_memory(&self) -> u64 {
+        self.graph_memory() + self.text_memory() + self.sparse_memory() + self.columns_memory()
+    }
+
+    /// Memory that the budget is for and that the database knows of, bytes.
+    pub(crate) fn memory_used(&self) -> u64 {
+        self.memtable_bytes() + self.id_memory() + self.derived_memory()
+    }
+
     pub(crate) fn id_memory(&self) -> u64 {
         self.collections.load().values().map(|c| c.id_memory.load(Ordering::Relaxed)).sum()
     }
@@ -411,7 +421,7 @@ impl Engine {
     /// go on.
     fn memtable_room(&self) -> u64 {
         let eighth = self.memory_budget / 8;
-        (5 * eighth).saturating_sub(self.id_memory() + self.graph_memory() + self.text_memory()).max(eighth)
+        (5 * eighth).saturating_sub(self.id_memory() + self.derived_memory()).max(eighth)
     }
 
     /// Waits until `bytes` more fit below the log's cap and the memory budget, flushing if need be.

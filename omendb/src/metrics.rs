@@ -142,7 +142,7 @@ pub struct CollectionStats {
     pub memtable_bytes: u64,
     /// Memory of the id index, bytes; 0 until the first `get` or write.
     pub id_index_bytes: u64,
-    /// Memory of the metadata columns that filters use, bytes; 0 until the first filter.
+    /// Memory of the metadata columns that filters use and that are in no file yet, bytes.
     pub filter_columns_bytes: u64,
 }
 

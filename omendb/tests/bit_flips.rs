@@ -107,7 +107,7 @@ fn no_flipped_bit_gives_a_wrong_answer() {
     let flips = tallies[0].total() + tallies[1].total();
     let line = format!("bit flips: {flips} judged, {:.0} s", started.elapsed().as_secs_f64());
     conclude(&line, &violations);
-    for wanted in ["manifest", "log", "data", "tombstones", "index", "text", "sparse"] {
+    for wanted in ["manifest", "log", "data", "tombstones", "index", "text", "columns", "sparse"] {
         assert!(tallies[0].0.contains_key(wanted), "the golden database has no {wanted} file");
     }
 }
@@ -197,7 +197,7 @@ fn stale_files_are_noticed() {
                 // The same log before its last sync or seal may hold every commit already.
                 Ok(verdict @ Verdict::Harmless) if kind(&path) == "log" => counts.add("log", &verdict),
                 // An index is made again from the records.
-                Ok(verdict @ Verdict::Reported) if ["index", "text", "sparse"].contains(&kind(&path)) => {
+                Ok(verdict @ Verdict::Reported) if ["index", "text", "columns", "sparse"].contains(&kind(&path)) => {
                     counts.add(kind(&path), &verdict);
                 }
                 Ok(verdict) => violations.push(format!("{path} with the bytes of an older {old}: {verdict:?}")),

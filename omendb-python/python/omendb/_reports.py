@@ -116,7 +116,7 @@ class CollectionStats:
     id_index_bytes: int = 0
     """Memory of the id index; 0 until the first read by id or write."""
     filter_columns_bytes: int = 0
-    """Memory of the metadata columns that filters use; 0 until the first filter."""
+    """Memory of the metadata columns that filters use and that are in no file yet."""
     indexed_rows: int = 0
     """Rows in segments that have a graph."""
     unindexed_rows: int = 0

@@ -2,7 +2,7 @@
 //! selected.
 
 use super::{Columns, ColumnsBuilder, Filter};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::graph::Passing;
 use crate::segment::reader::GraphNumber;
 use crate::segment::{RowSource, decode_metadata};
@@ -11,13 +11,17 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Of how many filters the rows are kept.
 const KEPT: usize = 8;
 /// Fewer rows are read one by one: that is as fast.
 const MIN_COLUMN_ROWS: u32 = 64;
+/// A build may be cancelled every so many rows.
+const CANCEL_ROWS: u32 = 4_096;
+/// For builds that nobody cancels.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// The live rows of a run that pass a filter.
 #[derive(Debug)]
@@ -56,12 +60,26 @@ struct Recent {
     matches: Arc<Matches>,
 }
 
+/// The columns of a run of rows, and where they are.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) columns: Columns,
+    /// Rather than in a mapped file.
+    pub(crate) in_memory: bool,
+    /// Whether there is a file, or one is being written.
+    pub(crate) written: AtomicBool,
+}
+
 /// What is derived for filters from one run of rows, which never change.
 #[derive(Debug, Default)]
 pub(crate) struct FilterCache {
-    columns: OnceLock<Columns>,
-    /// Bytes of `columns`.
-    bytes: AtomicU64,
+    columns: ArcSwapOption<Held>,
+    /// Held while the columns are built, so that they are built once.
+    building: Mutex<()>,
+    /// Set once a file of them was looked for.
+    pub(crate) looked_for: AtomicBool,
+    /// Set when no columns are to be built ahead of the first filter.
+    pub(crate) unindexable: AtomicBool,
     /// The latest first.
     recent: Mutex<VecDeque<Recent>>,
 }
@@ -76,26 +94,52 @@ impl Clone for FilterCache {
 impl FilterCache {
     /// The rows that pass, dead ones included.
     pub(crate) fn eval(&self, rows: &dyn RowSource, filter: &Filter) -> Result<RoaringBitmap> {
-        if rows.rows() < MIN_COLUMN_ROWS { read_each(rows, filter) } else { self.columns(rows)?.eval(filter) }
+        match self.columns() {
+            Some(held) => held.columns.eval(filter),
+            None if rows.rows() < MIN_COLUMN_ROWS => read_each(rows, filter),
+            None => self.build(rows, &NEVER)?.columns.eval(filter),
+        }
     }
 
-    fn columns(&self, rows: &dyn RowSource) -> Result<&Columns> {
-        if let Some(columns) = self.columns.get() {
-            return Ok(columns);
+    /// The columns, if there are any yet.
+    pub(crate) fn columns(&self) -> Option<Arc<Held>> {
+        self.columns.load_full()
+    }
+
+    /// Takes columns that were read from a file into use.
+    pub(crate) fn set_mapped(&self, columns: Columns) {
+        self.set(columns, false);
+    }
+
+    fn set(&self, columns: Columns, in_memory: bool) -> Arc<Held> {
+        let held = Arc::new(Held { columns, in_memory, written: AtomicBool::new(!in_memory) });
+        self.columns.store(Some(Arc::clone(&held)));
+        held
+    }
+
+    /// The columns, made in memory where there are none.
+    pub(crate) fn build(&self, rows: &dyn RowSource, cancel: &AtomicBool) -> Result<Arc<Held>> {
+        if let Some(held) = self.columns() {
+            return Ok(held);
+        }
+        let _one_at_a_time = self.building.lock();
+        if let Some(held) = self.columns() {
+            return Ok(held);
         }
         let mut builder = ColumnsBuilder::new();
         for row in 0..rows.rows() {
+            if row % CANCEL_ROWS == 0 && cancel.load(Ordering::Acquire) {
+                return Err(Error::Cancelled("the columns of a segment are not built".into()));
+            }
             builder.push_json(rows.metadata(row)?.split_first().map(|(_, json)| json))?;
         }
-        let bytes = builder.finish();
-        self.bytes.store(bytes.len() as u64, Ordering::Relaxed);
-        let columns = Columns::parse(Bytes::new(bytes), rows.rows(), "memory", 0)?;
-        Ok(self.columns.get_or_init(|| columns))
+        let columns = Columns::parse(Bytes::new(builder.finish()), rows.rows(), "memory", 0)?;
+        Ok(self.set(columns, true))
     }
 
     /// Memory of the columns, bytes.
     pub(crate) fn memory(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.columns().filter(|held| held.in_memory).map_or(0, |held| held.columns.as_bytes().len() as u64)
     }
 
     /// What `find` selects for a filter while `dead` rows are dead, remembered for the next time.

@@ -140,6 +140,11 @@ impl Columns {
         self.rows
     }
 
+    /// What they were parsed from.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The rows that pass.
     ///
     /// # Errors

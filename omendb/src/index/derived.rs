@@ -1,21 +1,22 @@
 //! Files that are made from a segment's data file. Whatever is wrong with one, it is made again.
 //!
 //! ```text
-//! segments/<id>.index, segments/<id>.text, and of field n segments/<id>.<n>.index, segments/<id>.<n>.sparse
+//! segments/<id>.index, segments/<id>.text, segments/<id>.columns, and of field n segments/<id>.<n>.index,
+//! segments/<id>.<n>.sparse
 //! offset bytes what
-//! 0      8     magic: "OMENIDX1", "OMENTXT1" or "OMENSPX1"
+//! 0      8     magic: "OMENIDX1", "OMENTXT1", "OMENFLT1" or "OMENSPX1"
 //! 8      2+2   format version: major, minor
-//! 12     2     stage of a graph: 1 first, 2 settled; version of a text index or of one of sparse vectors
+//! 12     2     stage of a graph: 1 first, 2 settled; of the others the version of their payload
 //! 14     2     0, or of a field 1 more than its number
 //! 16     16    database uuid
 //! 32     4     segment id
 //! 36     4     rows
 //! 40     8     payload length
 //! 48     16    XXH3-128 of the footer of the segment's data file, as the manifest names it
-//! 64     16    XXH3-128 over bytes 0..64 and, of a graph, the payload; of a text index, the checksums after it
+//! 64     16    XXH3-128 over bytes 0..64 and the payload; of a text index, the checksums after it instead
 //! 80     48    0
-//! 128    ...   payload: the graph (`index/graph/layout.rs`), the text index (`text/index.rs`) or the index of sparse
-//!              vectors (`sparse/index.rs`)
+//! 128    ...   payload: the graph (`index/graph/layout.rs`), the text index (`text/index.rs`), the metadata by column
+//!              (`filter/columns.rs`) or the index of sparse vectors (`sparse/index.rs`)
 //! ..     4m    of a text index: CRC32C of each block (65,536 bytes) of the payload
 //! ```
 //! It names the one data file that it was made from and needs no entry in the manifest.
@@ -47,7 +48,8 @@ pub(crate) struct Kind {
 pub(crate) const GRAPH: Kind = Kind { magic: b"OMENIDX1", extension: "index", blocks: false, name: "index" };
 pub(crate) const TEXT: Kind = Kind { magic: b"OMENTXT1", extension: "text", blocks: true, name: "text index" };
 pub(crate) const SPARSE: Kind = Kind { magic: b"OMENSPX1", extension: "sparse", blocks: false, name: "sparse index" };
-const KINDS: [&Kind; 3] = [&GRAPH, &TEXT, &SPARSE];
+pub(crate) const COLUMNS: Kind = Kind { magic: b"OMENFLT1", extension: "columns", blocks: false, name: "columns file" };
+const KINDS: [&Kind; 4] = [&GRAPH, &TEXT, &SPARSE, &COLUMNS];
 
 /// Which data file a derived file belongs to.
 pub(crate) struct Owner<'a> {
@@ -97,7 +99,7 @@ pub(crate) fn paths(segment: u32, schema: &Schema) -> impl Iterator<Item = Strin
         FieldKind::Vector(_) => GRAPH.path(segment, Some(number)),
         FieldKind::Sparse => SPARSE.path(segment, Some(number)),
     };
-    let always = [GRAPH.path(segment, None), TEXT.path(segment, None)];
+    let always = [&GRAPH, &TEXT, &COLUMNS].map(|kind| kind.path(segment, None));
     always.into_iter().chain(schema.fields.iter().enumerate().map(of_field))
 }
 

@@ -149,8 +149,10 @@ impl Collection {
         let by_text = query.text.is_some();
         let parts = self.parts(query, options)?;
         let found = self.engine().metrics.search.time(|| match by_text {
-            true => self.with_texts(|texts, version| self.fused(Some(texts), version, &parts, options)),
-            false => self.fused(None, &self.state.version.load_full(), &parts, options),
+            true => self.with_texts(options.filter.as_ref(), |texts, version| {
+                self.fused(Some(texts), version, &parts, options)
+            }),
+            false => self.fused(None, &self.version_for(options.filter.as_ref()), &parts, options),
         });
         self.noted(found)
     }

@@ -2,6 +2,7 @@
 
 use crate::collection::{Collection, validate_options};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::idmap::Location;
 use crate::query::exec;
 use crate::record::{Hit, Hits, SearchOptions};
@@ -39,7 +40,7 @@ impl Collection {
             ));
         }
         let found = self.engine().metrics.search.time(|| {
-            self.with_texts(|texts, version| {
+            self.with_texts(options.filter.as_ref(), |texts, version| {
                 let query = texts.query(text)?;
                 let found = self.matches(texts, version, query.as_ref(), options, options.k + options.offset)?;
                 let ranked = found.into_iter().map(|found| Ranked {
@@ -81,8 +82,12 @@ impl Collection {
 
     /// Runs a search with the text index of every part at hand. An index whose file turns out to be damaged is made
     /// again from the stored text, and the search begins anew.
-    pub(crate) fn with_texts<T>(&self, search: impl Fn(&Texts<'_>, &Version) -> Result<T>) -> Result<T> {
-        let version = self.state.version.load_full();
+    pub(crate) fn with_texts<T>(
+        &self,
+        filter: Option<&Filter>,
+        search: impl Fn(&Texts<'_>, &Version) -> Result<T>,
+    ) -> Result<T> {
+        let version = self.version_for(filter);
         loop {
             let (mut parts, mut indexes) = (Vec::new(), Vec::new());
             for part in version.parts() {

@@ -26,7 +26,7 @@ impl Collection {
     pub fn search_sparse(&self, field: &str, query: &Sparse, options: &SearchOptions) -> Result<Hits> {
         let number = self.validate_sparse(field, options)?;
         let found = self.engine().metrics.search.time(|| {
-            let version = self.state.version.load_full();
+            let version = self.version_for(options.filter.as_ref());
             let found = self.sparse_candidates(&version, number, query, options, options.k + options.offset, None)?;
             self.sparse_hits(&version, field, found, options)
         });
@@ -40,7 +40,7 @@ impl Collection {
     /// As [`Collection::search_sparse`].
     pub fn explain_sparse(&self, field: &str, query: &Sparse, options: &SearchOptions) -> Result<Explanation> {
         let number = self.validate_sparse(field, options)?;
-        let version = self.state.version.load_full();
+        let version = self.version_for(options.filter.as_ref());
         let (start, mut trace) = (Instant::now(), Trace::default());
         let wanted = options.k + options.offset;
         let found = self.noted(self.sparse_candidates(&version, number, query, options, wanted, Some(&mut trace)))?;

@@ -89,7 +89,7 @@ pub(crate) struct Segment {
     vectors: VectorSlot,
     /// Of the further fields, by their numbers; without use for those that are no vectors.
     further: Vec<VectorSlot>,
-    /// The metadata by column, made at the first filter. Derived: it could be made again.
+    /// The metadata by column, and what recent filters selected. Derived: it could be made again.
     filters: FilterCache,
     text: TextSlot,
     /// Of the fields, by their numbers.
@@ -359,6 +359,11 @@ impl Segment {
         self.footer.section(SectionKind::Field(field)).len
     }
 
+    /// Bytes of the metadata.
+    pub(crate) fn metadata_bytes(&self) -> u64 {
+        self.footer.section(SectionKind::Metadata).len
+    }
+
     /// Whether building a graph has been given up.
     pub(crate) fn unindexable(&self, field: Option<usize>) -> bool {
         self.slot(field).unindexable.load(Ordering::Relaxed)
@@ -368,7 +373,7 @@ impl Segment {
         self.slot(field).unindexable.store(true, Ordering::Relaxed);
     }
 
-    /// Memory of what was derived for filters, bytes.
+    /// Memory of the metadata by column that is in no file, bytes.
     pub(crate) fn columns_memory(&self) -> u64 {
         self.filters.memory()
     }

@@ -85,7 +85,7 @@ impl Engine {
                 return Ok(true);
             }
         }
-        if self.index_text_once()? || self.index_sparse_once()? {
+        if self.index_text_once()? || self.index_sparse_once()? || self.index_columns_once()? {
             return Ok(true);
         }
         if !settle {
@@ -338,11 +338,36 @@ impl Engine {
         }
     }
 
-    /// Writes the files of the graphs and text indexes that have none yet.
+    /// Writes the files of what was derived and has none yet.
     pub(crate) fn write_indexes(&self) -> Result<()> {
         self.write_graphs()?;
         self.write_texts()?;
-        self.write_sparse()
+        self.write_sparse()?;
+        self.write_columns()
+    }
+
+    /// Writes a derived file of a segment and, if the segment is still in use then, takes it into use by `adopt`.
+    /// What was derived serves this handle in any case; the next one would make it again.
+    pub(crate) fn write_derived(
+        &self,
+        (collection, segment): (&CollectionState, &Segment),
+        path: &str,
+        write: impl FnOnce() -> Result<()>,
+        adopt: impl FnOnce(),
+    ) -> Result<()> {
+        let gone = || collection.has_lost(segment.id_number());
+        if gone() {
+            return Ok(());
+        }
+        let written = write();
+        // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
+        let _turn = self.maintenance.lock();
+        if gone() || written.is_err() {
+            let _ = self.storage.remove(path);
+        } else {
+            adopt();
+        }
+        written
     }
 
     fn write_graphs(&self) -> Result<()> {
@@ -369,17 +394,12 @@ impl Engine {
         (field, schema): Column<'_>,
         graph: &Graph,
     ) -> Result<()> {
-        let gone = || collection.has_lost(segment.id_number());
-        if gone() {
-            return Ok(());
-        }
         let owner = Owner { field, ..self.owner(segment) };
-        let written = file::write(&*self.storage, &owner, graph.stage, &graph.index);
-        // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
-        let _turn = self.maintenance.lock();
-        if gone() || written.is_err() {
-            let _ = self.storage.remove(&GRAPH.path(segment.id_number(), field));
-        } else if schema.profile == Profile::Compact {
+        let write = || file::write(&*self.storage, &owner, graph.stage, &graph.index);
+        self.write_derived((collection, segment), &GRAPH.path(segment.id_number(), field), write, || {
+            if schema.profile != Profile::Compact {
+                return;
+            }
             // What is in the file need not be in memory, too.
             let others = self.graph_memory().saturating_sub(graph.bytes);
             let count = segment.vector_count(field, schema.stride());
@@ -387,8 +407,6 @@ impl Engine {
             if let Ok(Some((mapped, stage))) = file::read(&*self.storage, &owner, count, keep) {
                 segment.set_graph(field, Graph::new(mapped, stage, true));
             }
-        }
-        // The graph serves this handle in any case; the next one makes it again.
-        written
+        })
     }
 }

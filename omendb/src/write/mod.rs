@@ -1,6 +1,7 @@
 //! How records become durable: one verb a file.
 
 pub(crate) mod bulk;
+pub(crate) mod columns;
 pub(crate) mod commit;
 pub(crate) mod compact;
 pub(crate) mod flush;

@@ -64,8 +64,7 @@ impl Engine {
     fn build_sparse(&self, segment: &Segment, field: usize, slot: &SparseSlot) -> Result<()> {
         let start = std::time::Instant::now();
         // Half of what is stored, and as much again while it is put together.
-        let used = self.sparse_memory() + self.graph_memory() + self.memtable_bytes() + self.id_memory();
-        if used + segment.field_bytes(field) > self.memory_budget / 4 * 3 {
+        if self.memory_used() + segment.field_bytes(field) > self.memory_budget / 4 * 3 {
             slot.unindexable.store(true, Ordering::Relaxed);
             return Ok(());
         }
@@ -110,23 +109,15 @@ impl Engine {
         field: usize,
         index: &SparseIndex,
     ) -> Result<()> {
-        let gone = || collection.has_lost(segment.id_number());
-        if gone() {
-            return Ok(());
-        }
         let owner = Owner { field: Some(field), ..self.owner(segment) };
-        let written = SPARSE.write(&*self.storage, &owner, VERSION, index.payload());
-        // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
-        let _turn = self.maintenance.lock();
-        if gone() || written.is_err() {
-            let _ = self.storage.remove(&SPARSE.path(segment.id_number(), Some(field)));
-        } else if let Some(slot) = segment.sparse_slot(field)
-            && let Ok(Some(mapped)) = read(&*self.storage, &owner)
-        {
+        let path = SPARSE.path(segment.id_number(), Some(field));
+        let write = || SPARSE.write(&*self.storage, &owner, VERSION, index.payload());
+        self.write_derived((collection, segment), &path, write, || {
             // What is in the file need not be in memory, too.
-            slot.set(mapped);
-        }
-        written
+            if let (Some(slot), Ok(Some(mapped))) = (segment.sparse_slot(field), read(&*self.storage, &owner)) {
+                slot.set(mapped);
+            }
+        })
     }
 
     /// Memory of the indexes that are in no file yet.

@@ -129,25 +129,15 @@ impl Engine {
     }
 
     fn write_text(&self, collection: &CollectionState, segment: &Segment, index: &TextIndex) -> Result<()> {
-        let gone = || collection.has_lost(segment.id_number());
-        if gone() {
-            return Ok(());
-        }
         let owner = self.owner(segment);
-        let written = file::write(&*self.storage, &owner, index);
-        // A compaction may have replaced the segment meanwhile, and removed the file that was there before.
-        let _turn = self.maintenance.lock();
-        if gone() || written.is_err() {
-            let _ = self.storage.remove(&TEXT.path(segment.id_number(), None));
-        } else if let Some(slot) = segment.text_slot()
-            && let Ok(Some(mapped)) = file::read(&*self.storage, &owner)
-        {
+        let write = || file::write(&*self.storage, &owner, index);
+        self.write_derived((collection, segment), &TEXT.path(segment.id_number(), None), write, || {
             // What is in the file need not be in memory, too.
-            slot.distrusted.store(false, Ordering::Release);
-            slot.set(mapped);
-        }
-        // The index serves this handle in any case; the next one makes it again.
-        written
+            if let (Some(slot), Ok(Some(mapped))) = (segment.text_slot(), file::read(&*self.storage, &owner)) {
+                slot.distrusted.store(false, Ordering::Release);
+                slot.set(mapped);
+            }
+        })
     }
 
     /// Memory of the text indexes that are in no file yet.

@@ -2,7 +2,7 @@
 
 use super::fields::{self, Fields, FieldsPatch};
 use omendb::{Batch, IdColumn, Record};
-use omendb::{Database, Element, Error, Id, Include, Metric, Patch, Schema, SearchOptions, Vector, Vectors};
+use omendb::{Database, Element, Error, Filter, Id, Include, Metric, Patch, Schema, SearchOptions, Vector, Vectors};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -319,12 +319,24 @@ pub fn cross_check(db: &Database, state: &State) -> Result<(), Trouble> {
         check_search(&collection, table, &query, table.docs.len() + 1)?;
         check_search(&collection, table, &ones(&table.schema), 3)?;
         fields::check(&collection, table)?;
+        check_filters(&collection, table)?;
         // Where there are graphs, they lead to every record.
         if collection.stats().indexed_rows > 0 {
             for doc in table.docs.values() {
                 check_hits(&collection, table, &doc.vector, &SearchOptions::new(1).include(Include::ALL), 0)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Filters and the records must agree about which metadata there is.
+fn check_filters(collection: &omendb::Collection, table: &Table) -> Result<(), Trouble> {
+    for sql in ["n < 50 OR z = 3", "deep.a.b = true", "lang IS NULL AND NOT tags = 'x'", "note IS NOT NULL"] {
+        let filter = Filter::from_sql(sql)?;
+        let found = collection.count_matching(&filter)?;
+        let expected = table.docs.values().filter(|doc| filter.matches(doc.metadata.as_ref())).count() as u64;
+        ensure!(found == expected, "{}: {found} records where {sql}, expected {expected}", collection.name());
     }
     Ok(())
 }

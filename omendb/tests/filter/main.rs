@@ -2,6 +2,7 @@
 
 mod agreement;
 mod errors;
+mod files;
 mod hostile;
 mod operators;
 
