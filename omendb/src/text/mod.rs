@@ -4,6 +4,7 @@
 //! is the one source of truth, and an index that is missing or damaged is made again from it.
 
 pub(crate) mod analyzer;
+mod exclude;
 pub(crate) mod expand;
 pub(crate) mod file;
 pub(crate) mod index;

@@ -6,6 +6,7 @@
 //! again, in the order of the query.
 
 use super::analyzer::Analyzer;
+use super::exclude::Excluded;
 use super::expand::{Expander, Node};
 use super::index::{TextIndex, Totals, index_schema, term};
 use super::parse::{Occur, parse};
@@ -283,12 +284,13 @@ impl TextQuery {
         if let Node::All(clauses) = node {
             let mut weights = Vec::with_capacity(clauses.len());
             for (occur, node) in clauses {
-                let occur = match occur {
-                    Occur::Should => Clause::Should,
-                    Occur::Must => Clause::Must,
-                    Occur::MustNot => Clause::MustNot,
+                let weight = self.weight(node)?;
+                let clause: (Clause, Box<dyn Weight>) = match occur {
+                    Occur::Should => (Clause::Should, weight),
+                    Occur::Must => (Clause::Must, weight),
+                    Occur::MustNot => (Clause::MustNot, Box::new(Excluded(weight))),
                 };
-                weights.push((occur, self.weight(node)?));
+                weights.push(clause);
             }
             let least = usize::from(weights.iter().all(|(occur, _)| *occur != Clause::Must));
             let sum = Box::new(SumCombiner::default);
