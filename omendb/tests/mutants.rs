@@ -10,7 +10,7 @@ use common::explore::{Effort, Layouts, explore};
 use common::flips::{golden, kind as kind_of};
 use common::generate::{self, Mix};
 use common::model::Step;
-use common::{Setup, conclude, faults, parallel, programs};
+use common::{Setup, conclude, faults, long_run, parallel, programs};
 use omendb::storage::sim::{Fault, FaultKind, Mutant, Op, SimFs};
 use std::collections::BTreeMap;
 
@@ -64,15 +64,21 @@ fn each_single_forgotten_sync_is_noticed() {
     let (mut total, mut missed) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new());
     for (name, steps) in workloads() {
         let paths = syncs(&steps);
-        let nths: Vec<u64> = (0..paths.len() as u64).collect();
-        let found = parallel(&nths, |nth| {
-            let mutant = Mutant::SkipNthSync { path: "", nth: *nth };
+        // A derived file that a crash leaves unfinished is made again: forgetting its sync breaks no promise.
+        // The log is synced most often, and what that is for is the same each time: a third of them will do.
+        let chosen = |(nth, path): &(usize, &str)| match kind_of(path) {
+            "log" => nth % 3 == 0 || long_run(),
+            kind => ["manifest", "data", "tombstones"].contains(&kind),
+        };
+        let paths = paths.iter().map(|path| path.trim_end_matches(".tmp")).enumerate();
+        let paths: Vec<(usize, &str)> = paths.filter(chosen).collect();
+        let found = parallel(&paths, |(nth, _)| {
+            let mutant = Mutant::SkipNthSync { path: "", nth: *nth as u64 };
             explore(name, Setup::new(1), Some(mutant), &steps, EFFORT).violations.len()
         });
-        for (path, found) in paths.iter().zip(found) {
-            let kind = path.trim_end_matches(".tmp");
-            *total.entry(kind_of(kind).to_owned()).or_default() += 1;
-            *missed.entry(kind_of(kind).to_owned()).or_default() += u64::from(found == 0);
+        for ((_, path), found) in paths.iter().zip(found) {
+            *total.entry(kind_of(path).to_owned()).or_default() += 1;
+            *missed.entry(kind_of(path).to_owned()).or_default() += u64::from(found == 0);
         }
     }
     println!("forgotten syncs by kind of file: {total:?}, of which no crash noticed {missed:?}");
