@@ -1,4 +1,5 @@
-//! Read-only mappings of immutable files, and bytes that stay in place. The only unsafe code of the storage layer.
+//! Read-only mappings of immutable files, bytes that stay in place, and freed memory given back. The only unsafe code
+//! of the storage layer.
 
 use super::Bytes;
 use stable_deref_trait::StableDeref;
