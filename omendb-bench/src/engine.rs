@@ -6,7 +6,7 @@ use crate::graph::{DataSet, load_set, truth, user_seconds};
 use crate::measure::{best, median, print_table};
 use crate::workload::{Scratch, directory_bytes, processor_seconds, status_bytes};
 use half::f16;
-use omendb::{Batch, Collection, Database, Element, IdColumn, Include, Options, SearchOptions, Vectors};
+use omendb::{Batch, Collection, Database, Element, IdColumn, Include, Options, Schema, SearchOptions, Vectors};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -67,6 +67,19 @@ pub fn vectors(data: &DataSet, bytes: &[u8], first: usize, count: usize) -> Vect
     }
 }
 
+/// One vector of many, as a user who has them in one array hands it over.
+pub fn vector_of<'a>(all: &'a Vectors<'_>, row: usize, schema: &Schema) -> Vectors<'a> {
+    let width = if schema.element == Element::Bits { schema.stride() } else { schema.dim };
+    let of = row * width..(row + 1) * width;
+    match all {
+        Vectors::F32(v) => Vectors::F32(Cow::Borrowed(&v[of])),
+        Vectors::F16(v) => Vectors::F16(Cow::Borrowed(&v[of])),
+        Vectors::I8(v) => Vectors::I8(Cow::Borrowed(&v[of])),
+        Vectors::U8(v) => Vectors::U8(Cow::Borrowed(&v[of])),
+        Vectors::Bits(v) => Vectors::Bits(Cow::Borrowed(&v[of])),
+    }
+}
+
 /// Time since `clock` and `processor`, printed with the rate of `rows`.
 fn line(what: &str, rows: usize, clock: Instant, processor: f64) {
     let (wall, cpu) = (clock.elapsed().as_secs_f64(), processor_seconds() - processor);
@@ -123,8 +136,6 @@ fn ingest(arguments: &Arguments, data: &DataSet, path: &Path) -> Result<Database
 
 /// One query at a time on one thread, at each target; then the same in one batch on one and on two threads.
 fn search(arguments: &Arguments, data: &DataSet, collection: &Collection, tenths: &[f32], stage: &str) -> Outcome {
-    let queries: Vec<Vectors<'static>> =
-        (0..data.query_count).map(|row| vectors(data, &data.queries, row, 1)).collect();
     let all = vectors(data, &data.queries, 0, data.query_count);
     let per_second = |seconds: f64| format!("{:.0}", data.query_count as f64 / seconds);
     let mut table = Vec::new();
@@ -134,8 +145,8 @@ fn search(arguments: &Arguments, data: &DataSet, collection: &Collection, tenths
         let mut hits = 0;
         for round in 0..arguments.rounds {
             let (clock, processor) = (Instant::now(), user_seconds());
-            for (query, tenth) in queries.iter().zip(tenths) {
-                let found = collection.search(query.clone(), &options)?;
+            for (row, tenth) in tenths.iter().enumerate().take(data.query_count) {
+                let found = collection.search(vector_of(&all, row, &data.schema), &options)?;
                 if round == 0 {
                     let limit = tenth * (1.0 + 1e-5) + 2e-6;
                     hits += found.iter().filter(|hit| hit.distance <= limit).count();

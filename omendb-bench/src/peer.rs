@@ -1,10 +1,10 @@
 //! One side of a comparison: answers the efforts that `peers/compare.py` asks for, each with the whole database call.
 
 use crate::Outcome;
-use crate::engine::{self, NAME, vectors};
+use crate::engine::{self, NAME, vector_of, vectors};
 use crate::graph::load_set;
 use crate::workload::{processor_seconds, status_bytes};
-use omendb::{Include, Options, SearchOptions, Vectors};
+use omendb::{Id, Include, Options, SearchOptions};
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -29,6 +29,7 @@ pub struct Arguments {
 /// Recalls to ask for.
 const EFFORTS: [f32; 9] = [0.80, 0.86, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.999];
 const BATCH: usize = 10_000;
+const K: usize = 10;
 
 /// Loads, then reads efforts from standard input until it ends.
 pub fn run(arguments: &Arguments) -> Outcome {
@@ -49,8 +50,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let database = Options::new().background(false).open(&arguments.keep)?;
     let collection = database.collection(NAME)?;
     collection.wait_indexed(false)?;
-    let queries: Vec<Vectors<'static>> =
-        (0..data.query_count).map(|row| vectors(&data, &data.queries, row, 1)).collect();
+    let queries = vectors(&data, &data.queries, 0, data.query_count);
     (data.base, data.queries) = (Vec::new(), Vec::new());
     println!(
         "{{\"rows\": {}, \"dim\": {}, \"version\": \"{}\", \"efforts\": {EFFORTS:?}, {}}}",
@@ -61,20 +61,25 @@ pub fn run(arguments: &Arguments) -> Outcome {
     );
     std::io::stdout().flush()?;
     for line in std::io::stdin().lock().lines() {
-        let options = SearchOptions::new(10).recall(line?.trim().parse()?).include(Include::NONE);
-        let mut found = Vec::with_capacity(queries.len());
+        let options = SearchOptions::new(K).recall(line?.trim().parse()?).include(Include::NONE);
+        let mut found = vec![[u64::MAX; K]; data.query_count];
         let clock = Instant::now();
-        for query in &queries {
-            found.push(collection.search(query.clone(), &options)?);
+        for (row, found) in found.iter_mut().enumerate() {
+            let hits = collection.search(vector_of(&queries, row, &data.schema), &options)?;
+            found.iter_mut().zip(hits.iter()).for_each(|(found, hit)| *found = row_of(&hit.id));
         }
-        let rate = queries.len() as f64 / clock.elapsed().as_secs_f64();
-        let rows: Vec<Vec<u64>> = found
-            .iter()
-            .map(|hits| hits.iter().filter_map(|hit| hit.id.to_string().get(4..)?.parse().ok()).collect())
-            .collect();
-        println!("{{\"qps\": {rate}, \"found\": {rows:?}}}");
+        let rate = data.query_count as f64 / clock.elapsed().as_secs_f64();
+        println!("{{\"qps\": {rate}, \"found\": {found:?}}}");
         std::io::stdout().flush()?;
     }
     database.close()?;
     Ok(())
+}
+
+/// The number of the row whose id is `row_` and that number.
+fn row_of(id: &Id) -> u64 {
+    match id {
+        Id::Str(name) => name.get(4..).and_then(|number| number.parse().ok()).unwrap_or(u64::MAX),
+        Id::U64(number) => *number,
+    }
 }

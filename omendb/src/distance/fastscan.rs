@@ -28,7 +28,8 @@ impl SignTables {
     pub fn fill(&mut self, query: &[f32]) {
         self.tables.clear();
         let reach = |four: &[f32]| four.iter().map(|value| value.abs()).sum::<f32>();
-        let largest = query.chunks_exact(4).map(reach).fold(0f32, f32::max);
+        // Magnitudes are in the order of their bits, and integers are compared many at a time.
+        let largest = f32::from_bits(query.chunks_exact(4).map(|four| reach(four).to_bits()).max().unwrap_or(0));
         let scale = if largest > 0.0 { 255.0 / (2.0 * largest) } else { 0.0 };
         self.step = if scale > 0.0 { 1.0 / scale } else { 0.0 };
         self.bias = query.chunks_exact(4).map(reach).sum();

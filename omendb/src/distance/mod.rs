@@ -27,7 +27,7 @@ mod x86;
 use crate::record::Vectors;
 use crate::schema::{Element, MAX_DIM, Metric, Schema};
 use std::sync::OnceLock;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 // Sums of products of bytes are taken modulo 2^32: no vector that a schema allows may exceed it.
 const _: () = assert!(MAX_DIM as u64 * 255 * 255 <= u32::MAX as u64);
@@ -129,7 +129,7 @@ impl Kernels {
 }
 
 /// One cache line.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
@@ -164,28 +164,23 @@ impl Query {
     /// A query whose elements are as the kernels read them.
     fn of_bytes(bytes: &[u8], dim: usize, schema: &Schema) -> Query {
         let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
-        for (line, bytes) in lines.iter_mut().zip(bytes.chunks(64)) {
-            line.0[..bytes.len()].copy_from_slice(bytes);
-        }
+        lines.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
         Query { lines, dim, stride: schema.stride(), norm: 0.0 }
     }
 
     /// The values as f32, `dim` of them and then zeros.
     fn floats(&self) -> &[f32] {
-        // SAFETY: a line is 64 initialised bytes aligned for any primitive, and every bit pattern is an f32.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) }
+        <[f32]>::ref_from_bytes(self.bytes()).unwrap_or(&[])
     }
 
     /// The values as i16, `dim` of them and then zeros.
     fn words(&self) -> &[i16] {
-        // SAFETY: as for `floats`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 32) }
+        <[i16]>::ref_from_bytes(self.bytes()).unwrap_or(&[])
     }
 
     /// The bytes, `dim` of them and then zeros.
     fn bytes(&self) -> &[u8] {
-        // SAFETY: a line is 64 initialised bytes without padding.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }
+        self.lines.as_bytes()
     }
 }
 

@@ -108,7 +108,8 @@ impl Projection {
         let mut sums = [0i32; 2];
         let split = || {
             let centred = values.iter().zip(center).map(|(value, mean)| value - mean);
-            let largest = centred.clone().fold(0f32, |most, value| most.max(value.abs()));
+            // Magnitudes are in the order of their bits, and integers are compared many at a time.
+            let largest = f32::from_bits(centred.clone().map(|value| value.abs().to_bits()).max().unwrap_or(0));
             scale = if largest > 0.0 && largest.is_finite() { 32_000.0 / largest } else { 0.0 };
             for ((value, high), low) in centred.zip(&mut high).zip(&mut low) {
                 /// Added to a number between -2^22 and 2^22, it leaves the number, rounded, in the low bits.

@@ -51,6 +51,31 @@ fn graph_bytes_a_row(schema: &Schema) -> u64 {
 /// The records' own vectors, or those of a field; and their schema.
 type Column<'a> = (Option<usize>, &'a Schema);
 
+/// Segments that have no graph yet and may get one.
+fn unindexed(version: &Version) -> Vec<u32> {
+    let wants = |v: &&SegmentView| v.segment.graph(None).is_none() && !v.segment.unindexable(None);
+    version.segments.iter().filter(wants).map(|v| v.segment.id_number()).collect()
+}
+
+/// Segments with graphs are small beside others if together they have at most this share of their rows.
+const DWARFED: u64 = 4;
+
+/// These segments and, behind them, those with graphs that are small beside them: a graph over all takes little longer to
+/// build, and searches walk one graph less for each.
+fn with_dwarfed(version: &Version, mut ids: Vec<u32>) -> Vec<u32> {
+    let rows = |v: &SegmentView| u64::from(v.segment.rows()) - v.dead.len();
+    let most = ids.iter().filter_map(|id| version.segment(*id)).map(rows).sum::<u64>() / DWARFED;
+    let with_graph = version.segments.iter().filter(|v| v.segment.graph(None).is_some());
+    let mut smaller: Vec<(u64, u32)> = with_graph.map(|v| (rows(v), v.segment.id_number())).collect();
+    smaller.sort_unstable();
+    let mut sum = 0;
+    ids.extend(smaller.iter().map_while(|&(rows, id)| {
+        sum += rows;
+        (sum <= most).then_some(id)
+    }));
+    ids
+}
+
 /// Segments within this factor of each other are alike in size.
 const ALIKE: u64 = 8;
 
@@ -167,17 +192,13 @@ impl Engine {
         self.collections.load().values().map(of).sum()
     }
 
-    /// Several segments without graphs become one first: one graph over them is built and searched faster.
+    /// Several segments without graphs become one first, together with those that have one and are small beside them:
+    /// one graph over them is built and searched faster.
     fn merge_unindexed(&self, collection: &Arc<CollectionState>) -> Result<bool> {
-        let unindexed = |version: &Version| -> Vec<u32> {
-            let wants = |v: &&SegmentView| v.segment.graph(None).is_none() && !v.segment.unindexable(None);
-            let without = version.segments.iter().filter(wants);
-            without.map(|v| v.segment.id_number()).collect()
-        };
-        if collection.schema.codes() == Quantization::None || unindexed(&collection.version.load()).len() < 2 {
+        let version = collection.version.load_full();
+        if collection.schema.codes() == Quantization::None || with_dwarfed(&version, unindexed(&version)).len() < 2 {
             return Ok(false);
         }
-        let version = collection.version.load_full();
         for id in unindexed(&version) {
             // What is on disk already need not be made.
             if let Some(view) = version.segment(id) {
@@ -186,10 +207,11 @@ impl Engine {
         }
         let _alone = self.compaction.lock();
         let version = Version::clone(&collection.version.load());
-        let group = self.within_segment_limit(&version, unindexed(&version), collection.schema.stride() as u64);
+        let group = with_dwarfed(&version, unindexed(&version));
+        let group = self.within_segment_limit(&version, group, collection.schema.stride() as u64);
         // Without a graph in the end, merging is worth it only for segments of like size.
         let group = self.fitting(&version, group, &collection.schema);
-        if group.len() < 2 {
+        if group.len() < 2 || !unindexed(&version).iter().any(|id| group.contains(id)) {
             return Ok(false);
         }
         self.compact_segments(collection, &version, &group)?;

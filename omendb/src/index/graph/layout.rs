@@ -130,12 +130,11 @@ impl InlineBlock {
     /// The number of one neighbour.
     #[inline]
     pub fn neighbour(self, block: &[u8], place: usize) -> u32 {
-        let bytes = &block[self.ids() + place * self.id_bytes..][..self.id_bytes];
-        match *bytes {
-            [a, b, c] if a & b & c < u8::MAX => u32::from_le_bytes([a, b, c, 0]),
-            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
-            _ => NO_NEIGHBOUR,
-        }
+        // The sign codes follow, so there are four bytes to read also where numbers take three.
+        let bytes = &block[self.ids() + place * self.id_bytes..];
+        let [a, b, c, d] = *bytes.first_chunk().unwrap_or(&[u8::MAX; 4]);
+        let number = u32::from_le_bytes([a, b, c, if self.id_bytes == 3 { 0 } else { d }]);
+        if self.id_bytes == 3 && number == 0xFF_FFFF { NO_NEIGHBOUR } else { number }
     }
 
     pub fn write_ids(self, block: &mut [u8], list: &[u32]) {

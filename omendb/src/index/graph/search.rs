@@ -93,6 +93,8 @@ pub struct Scratch {
     pub(super) sought: Option<u32>,
     found: Vec<(f32, u32)>,
     pub(super) nearest: Nearest,
+    /// The smallest estimates of nodes that may be looked at, where all of them may be results.
+    hoped: Nearest,
     query: Vec<u8>,
     signed: Vec<u8>,
     placed: Vec<f32>,
@@ -115,7 +117,7 @@ impl std::fmt::Debug for Scratch {
     }
 }
 
-/// The `k` smallest distances found, ascending, and what the next candidate may be at most.
+/// The `k` smallest distances found, ascending, and what the next candidate may be at most; no limit if `k` is 0.
 #[derive(Default)]
 pub(super) struct Nearest {
     distances: Vec<f32>,
@@ -132,10 +134,10 @@ impl Nearest {
 
     #[inline]
     fn add(&mut self, distance: f32) {
-        if self.distances.len() == self.k && distance >= self.distances[self.k - 1] {
-            return;
-        }
         if self.distances.len() == self.k {
+            if self.distances.last().is_none_or(|&last| distance >= last) {
+                return;
+            }
             self.distances.pop();
         }
         let place = self.distances.partition_point(|&other| other <= distance);
@@ -160,6 +162,12 @@ pub(super) trait Sieve: Copy {
     /// Whether this one may.
     fn keeps(self, graph: &GraphIndex, node: u32) -> bool;
 
+    /// Whether all may.
+    #[inline]
+    fn keeps_all(self) -> bool {
+        false
+    }
+
     /// Where it waits to be looked at.
     #[inline]
     fn queue(self, _node: u32, scratch: &mut Scratch) -> Option<&mut Queue> {
@@ -176,10 +184,18 @@ impl Sieve for Option<&dyn Fn(u32) -> bool> {
         // The row's number is looked up where it is needed: the table is read at random.
         self.is_none_or(|live| live(graph.order()[node as usize]))
     }
+
+    #[inline]
+    fn keeps_all(self) -> bool {
+        self.is_none()
+    }
 }
 
 /// Entry points that a walk starts from.
 const STARTS: usize = 4;
+/// How much farther than the last of the nearest estimates a node may seem: so much do estimates err. Without it, every
+/// neighbour of the first nodes would wait to be looked at.
+const DOUBT: f32 = 1.15;
 /// Codes that are asked for before the first of them is compared.
 const AMONG: usize = 32;
 /// Most bytes of a node's block that are asked for ahead; the processor follows a longer stretch by itself.
@@ -210,6 +226,18 @@ impl Scratch {
         self.frontier.clear();
         self.detours.clear();
         self.found.clear();
+        if let Some(node) = self.blind_to.filter(|&node| (node as usize) < count) {
+            self.visit(node);
+        }
+    }
+
+    /// Lifts the limit on estimates. Where they may have hidden what a walk did not find, what it met is forgotten.
+    fn lift_estimates(&mut self, count: usize) {
+        if self.hoped.limit < f32::INFINITY {
+            self.reset(count);
+            self.nearest.reset(self.nearest.k, self.nearest.slack);
+        }
+        self.hoped.reset(0, 1.0);
     }
 
     /// The largest distance that a walk still looks at.
@@ -351,15 +379,13 @@ impl GraphIndex {
         if k > 0 {
             self.prepare(query, scratch);
             scratch.reset(self.count);
-            if let Some(node) = scratch.blind_to.filter(|&node| (node as usize) < self.count) {
-                scratch.visit(node);
-            }
             let judged = k.max(LEAST_JUDGED).min(self.count);
-            if effort.slack.is_finite() && self.kind == Kind::Euclidean {
-                scratch.nearest.reset(judged, effort.slack);
-            } else {
-                scratch.nearest.reset(effort.beam.max(judged).min(self.count), 1.0);
-            }
+            let (judged, slack) = match effort.slack.is_finite() && self.kind == Kind::Euclidean {
+                true => (judged, effort.slack),
+                false => (effort.beam.max(judged).min(self.count), 1.0),
+            };
+            scratch.nearest.reset(judged, slack);
+            scratch.hoped.reset(judged, slack * DOUBT);
         }
         Ok(k)
     }
@@ -462,6 +488,7 @@ impl GraphIndex {
                     return false;
                 }
                 restarted = true;
+                scratch.lift_estimates(self.count);
                 self.start_everywhere(live, scratch, stats);
                 continue;
             };
@@ -614,7 +641,7 @@ impl GraphIndex {
         let mut estimates = [0f32; BLOCK];
         for part in 0..self.degree / BLOCK {
             stats.compared += BLOCK;
-            let limit = scratch.nearest.limit;
+            let limit = scratch.nearest.limit.min(scratch.hoped.limit);
             let block = inline.signs(node, part);
             let mut below = fastscan::estimate(&scratch.tables, block, base, limit, &mut estimates);
             while below != 0 {
@@ -622,6 +649,9 @@ impl GraphIndex {
                 below &= below - 1;
                 let other = inline.neighbour(node, part * BLOCK + index);
                 if other != NO_NEIGHBOUR && !scratch.seen(other) {
+                    if sieve.keeps_all() {
+                        scratch.hoped.add(estimates[index]);
+                    }
                     scratch.push(estimates[index], other, sieve);
                 }
             }
