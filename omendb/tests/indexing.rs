@@ -191,6 +191,26 @@ fn graphs_of_like_size_become_one_and_lose_nothing() {
 }
 
 #[test]
+fn a_small_graph_joins_the_first_one_of_many_more_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, docs) = open(&dir.path().join("db"));
+    let vectors = points(ROWS, 6);
+    let (few, many) = vectors.split_at(4_000 * DIM);
+    fill(&docs, few, 0);
+    docs.wait_indexed(false).unwrap();
+    let names: Vec<String> = (4_000..ROWS).map(|row| format!("row_{row}")).collect();
+    docs.upsert(Batch::new(names.iter().collect::<IdColumn>(), many)).unwrap();
+    docs.wait_indexed(false).unwrap();
+    let stats = docs.stats();
+    assert_eq!((stats.segments, stats.indexed_rows), (1, ROWS as u64), "{stats:?}");
+    for (row, vector) in vectors.chunks(DIM).enumerate().step_by(7) {
+        let hits = docs.search(vector, &SearchOptions::new(1)).unwrap();
+        assert_eq!(hits[0].id.to_string(), format!("row_{row}"));
+    }
+    db.close().unwrap();
+}
+
+#[test]
 fn a_close_in_the_middle_of_a_merge_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");

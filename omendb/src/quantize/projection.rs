@@ -104,24 +104,11 @@ impl Projection {
     pub fn apply(&self, values: &[f32], center: &[f32], out: &mut [f32]) {
         // The values as 16-bit integers, in two digits that the 8-bit kernel takes one after the other.
         let (mut high, mut low) = ([0u8; MAX_ROTATED], [0u8; MAX_ROTATED]);
-        let mut scale = 0.0;
-        let mut sums = [0i32; 2];
-        let split = || {
-            let centred = values.iter().zip(center).map(|(value, mean)| value - mean);
-            // Magnitudes are in the order of their bits, and integers are compared many at a time.
-            let largest = f32::from_bits(centred.clone().map(|value| value.abs().to_bits()).max().unwrap_or(0));
-            scale = if largest > 0.0 && largest.is_finite() { 32_000.0 / largest } else { 0.0 };
-            for ((value, high), low) in centred.zip(&mut high).zip(&mut low) {
-                /// Added to a number between -2^22 and 2^22, it leaves the number, rounded, in the low bits.
-                const ROUND: f32 = (3 << 22) as f32;
-                let number = i32::from((value * scale + ROUND).to_bits() as i16);
-                let digit = i32::from(number as i8);
-                let rest = (number - digit) >> 8;
-                (*high, *low) = (rest as u8, digit as u8);
-                sums = [sums[0] + rest, sums[1] + digit];
-            }
-        };
-        with_avx2(split);
+        let (mut scale, mut sums) = (0.0, [0; 2]);
+        with_avx2(|| {
+            scale = digits(values, center, &mut high, &mut low);
+            sums = [&high, &low].map(|digits| digits.iter().map(|&digit| i32::from(digit as i8)).sum::<i32>());
+        });
         let step = if scale > 0.0 { 1.0 / (scale * self.scale) } else { 0.0 };
         let stride = Self::stride(self.dim);
         let mut products = [[0i32; TILE]; 2];
@@ -134,6 +121,23 @@ impl Projection {
             }
         }
     }
+}
+
+/// Writes `values - center` as 16-bit integers, each as two signed digits of 8 bits; returns their number a unit.
+#[inline(always)]
+fn digits(values: &[f32], center: &[f32], high: &mut [u8], low: &mut [u8]) -> f32 {
+    /// Added to a number between -2^22 and 2^22, it leaves the number, rounded, in the low bits.
+    const ROUND: f32 = (3 << 22) as f32;
+    let centred = values.iter().zip(center).map(|(value, mean)| value - mean);
+    // Magnitudes are in the order of their bits, and integers are compared many at a time.
+    let largest = f32::from_bits(centred.clone().map(|value| value.abs().to_bits()).max().unwrap_or(0));
+    let scale = if largest > 0.0 && largest.is_finite() { 32_000.0 / largest } else { 0.0 };
+    for ((value, high), low) in centred.zip(high).zip(low) {
+        let number = (value * scale + ROUND).to_bits() as u16;
+        // The lower digit is signed, so the upper one makes up for what that takes away.
+        (*high, *low) = ((number.wrapping_add(128) >> 8) as u8, number as u8);
+    }
+    scale
 }
 
 /// Orthonormal directions, `most` of them, in which the rows of `sample` differ most, those that matter most first.
