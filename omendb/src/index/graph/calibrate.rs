@@ -33,8 +33,7 @@ const MOST_HOPS: usize = 8_192;
 /// A level that one walk in as many finds too long is one of those.
 const RARELY: usize = 50;
 
-/// How much less slack twice as many results take, in proportion to what ten take for a recall of `USUAL`.
-const DOUBLING: f32 = 0.05;
+/// The recall that most searches ask for.
 const USUAL: f32 = 0.95;
 
 impl GraphIndex {
@@ -214,8 +213,7 @@ impl GraphIndex {
 
     /// The effort that reached `recall` (0 to 1) at calibration, for `k` results.
     pub fn effort_for(&self, recall: f32, k: usize) -> Effort {
-        let doubling = DOUBLING * (self.level_for(USUAL) - 1.0).max(0.0);
-        Effort { doubling, ..self.effort_of(self.level_for(recall), k) }
+        Effort { usual: self.level_for(USUAL), ..self.effort_of(self.level_for(recall), k) }
     }
 
     fn level_for(&self, recall: f32) -> f32 {

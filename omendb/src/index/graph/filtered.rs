@@ -1,12 +1,13 @@
 //! Walks the graph for rows that pass a filter, wherever they lie.
 //!
 //! Nodes that pass and nodes that do not wait in queues of their own. The nearest of all is looked at next, as in any
-//! walk, but for each node that passes only so many *detours* over others are made: some more than there are where the
-//! rows that pass are spread evenly. Where those lie together far from the query, the walk therefore does not search
-//! all that is nearer, but goes from one of them to the next.
+//! walk, but those that do not pass are *detours*: they have to be nearer, and for each node that passes only so many
+//! are made, some more than there are where the rows that pass are spread evenly. Where those lie together far from
+//! the query, the walk therefore does not search all that is nearer, but goes from one of them to the next.
 
 use super::layout::GraphIndex;
-use super::search::{Effort, Queue, Scratch, SearchStats, Sieve, unordered};
+use super::search::{Effort, Nearest, Queue, Scratch, SearchStats, Sieve, ordered, unordered};
+use crate::distance::codes;
 use roaring::RoaringBitmap;
 use std::cmp::Reverse;
 
@@ -15,12 +16,17 @@ const STARTS: u64 = 32;
 /// Detours on the way to the query's neighbourhood.
 const APPROACH: usize = 64;
 /// Detours for each node that passes, in multiples of what there are if those are spread evenly.
-const DETOURS: f32 = 2.0;
-/// The same at most where those lie apart, and by how much more slack it then takes.
-const DETOURS_APART: f32 = 8.0;
-const APART: f32 = 0.5;
-/// The least slack that a walk ends with.
-const LEAST_SLACK: f32 = 0.8;
+const DETOURS: f32 = 3.0;
+/// Detours for each node that passes where those lie apart.
+const DETOURS_APART: f32 = 3.0;
+/// How much more slack a walk takes among rows some of whose neighbours do not pass.
+const BESIDE: f32 = 0.03;
+/// How much more it takes where the rows that pass lie apart, for each halving of their share and at most: fewer edges
+/// lead from one to the next.
+const APART: f32 = 0.025;
+const APART_MOST: f32 = 0.085;
+/// Marks a candidate whose code was compared already: only its neighbours are left to be looked at.
+const LOOKED_AT: u32 = 1 << 31;
 
 /// The nodes of a graph that stand for the rows that pass a filter.
 #[derive(Debug)]
@@ -53,60 +59,90 @@ impl Passing {
 #[derive(Clone, Copy)]
 struct Step<'a> {
     passing: &'a Passing,
-    /// Whether neighbours that do not pass are looked at, too.
-    detours: bool,
+    /// The largest distance of neighbours that do not pass and wait to be looked at, too.
+    detours: f32,
+    /// Whether neighbours that pass are compared at once: from a detour few of them are seen, and each tells how near
+    /// further detours have to be.
+    looks: bool,
+    /// Whether the node itself is found already.
+    known: bool,
 }
 
 impl Sieve for Step<'_> {
     #[inline]
     fn keeps(self, _graph: &GraphIndex, node: u32) -> bool {
-        self.passing.contains(node)
+        !self.known && self.passing.contains(node)
     }
 
     #[inline]
-    fn queue(self, node: u32, scratch: &mut Scratch) -> Option<&mut Queue> {
+    fn queue(self, distance: f32, node: u32, scratch: &mut Scratch) -> Option<&mut Queue> {
         match self.passing.contains(node) {
             true => Some(&mut scratch.frontier),
-            false if self.detours => Some(&mut scratch.detours),
+            false if distance <= self.detours => Some(&mut scratch.detours),
             false => None,
+        }
+    }
+
+    #[inline]
+    fn looks_at(self, node: u32) -> bool {
+        self.looks && self.passing.contains(node)
+    }
+
+    #[inline]
+    fn look(self, graph: &GraphIndex, scratch: &mut Scratch, stats: &mut SearchStats) {
+        while let Some(node) = scratch.fresh.pop() {
+            scratch.visit(node);
+            stats.compared += 1;
+            let distance = codes::squared_l2(&scratch.query, graph.code(node)) as f32;
+            if distance <= scratch.nearest.limit {
+                graph.found(distance, node, self, scratch);
+                scratch.frontier.push(Reverse(u64::from(ordered(distance)) << 32 | u64::from(node | LOOKED_AT)));
+            }
         }
     }
 }
 
-/// How many nodes of either kind were looked at.
+/// What a walk may look at.
 struct Pace {
+    /// Detours made.
     detours: usize,
     /// Detours allowed so far, and for each further node that passes.
     allowed: f32,
     each: f32,
+    /// The slack for nodes that pass.
+    slack: f32,
     /// Whether the rows that pass lie apart from what is near the query: detours are made only next to them.
     apart: bool,
-    /// Nodes that pass, and all, since enough were found.
-    near: (usize, usize),
 }
 
 impl Pace {
-    fn count(&mut self, passes: bool, enough: bool) {
-        if passes {
-            self.allowed += self.each;
-        } else {
-            self.detours += 1;
-        }
-        if enough {
-            self.near = (self.near.0 + usize::from(passes), self.near.1 + 1);
-        }
+    fn new(passing: &Passing, effort: &Effort) -> Pace {
+        let each = DETOURS * (1.0 - passing.share) / passing.share.max(f32::MIN_POSITIVE);
+        Pace { detours: 0, allowed: APPROACH as f32, each, slack: effort.slack + BESIDE, apart: false }
     }
 
-    /// The slack that the walk needs. Where one in `n` of what it meets passes, it looks at as many nodes as a walk for
-    /// `n` times as many rows, for which less slack will do; next to rows that lie apart it has fewer ways to go.
-    fn slack(&self, effort: &Effort) -> f32 {
-        let more = effort.slack - 1.0;
-        if self.apart {
-            return effort.slack + APART * more.max(0.0);
+    /// All that waits is near the query, where none of the rows that pass was found.
+    fn set_apart(&mut self, passing: &Passing, effort: &Effort) {
+        let halvings = -passing.share.max(f32::MIN_POSITIVE).log2();
+        self.slack = effort.slack + (APART * halvings).min(APART_MOST);
+        (self.apart, self.each) = (true, DETOURS_APART);
+    }
+
+    /// The largest distance of detours: that of the nearer half of the rows found, which takes in most of the
+    /// neighbourhood of all of them. More or less where another recall than the usual one is asked for.
+    fn detour_limit(&self, effort: &Effort, nearest: &Nearest) -> f32 {
+        // Without slack there is a beam of nodes that pass; what is nearer than its last belongs to it.
+        if self.apart || effort.slack.is_infinite() || nearest.limit == f32::INFINITY {
+            return nearest.limit;
         }
-        let share = (self.near.0 + 1) as f32 / (self.near.1 + 1) as f32;
-        let doublings = -share.log2();
-        (1.0 + more * share - effort.doubling * (doublings - 1.0).max(0.0)).max(LEAST_SLACK)
+        (nearest.median() * effort.slack / effort.usual).min(nearest.limit)
+    }
+
+    /// How to look at a node.
+    fn step<'a>(&self, passing: &'a Passing, id: u32, known: bool, detour_limit: f32) -> Step<'a> {
+        let passes = passing.contains(id);
+        let detours = if passes || !self.apart { detour_limit } else { f32::NEG_INFINITY };
+        Step { passing, detours, looks: !passes, known }
     }
 }
 
@@ -119,25 +155,27 @@ impl GraphIndex {
         scratch: &mut Scratch,
         stats: &mut SearchStats,
     ) {
-        let everywhere = Step { passing, detours: true };
+        let everywhere = Step { passing, detours: f32::INFINITY, looks: false, known: false };
         self.start(everywhere, scratch, stats);
         self.start_at(&passing.starts, everywhere, scratch, stats);
-        let each = DETOURS * (1.0 - passing.share) / passing.share.max(f32::MIN_POSITIVE);
-        let mut pace = Pace { detours: 0, allowed: APPROACH as f32, each, apart: false, near: (0, 0) };
+        scratch.fresh.clear();
+        let mut pace = Pace::new(passing, &effort);
         let mut chosen = None;
         loop {
-            let next = self.choose_passing(passing, &mut pace, scratch);
-            let Some(id) = std::mem::replace(&mut chosen, next) else {
+            if effort.slack.is_finite() {
+                scratch.nearest.set_slack(pace.slack);
+            }
+            let next = self.choose_passing(passing, &effort, &mut pace, scratch);
+            let Some(candidate) = std::mem::replace(&mut chosen, next) else {
                 if chosen.is_some() {
                     continue;
                 }
                 stats.gave_up = scratch.nearest.limit == f32::INFINITY;
                 return;
             };
-            self.expand(id, Step { passing, detours: !pace.apart || passing.contains(id) }, scratch, stats);
-            if effort.slack.is_finite() {
-                scratch.nearest.set_slack(pace.slack(&effort));
-            }
+            let (id, known) = (candidate & !LOOKED_AT, candidate & LOOKED_AT != 0);
+            let detour_limit = pace.detour_limit(&effort, &scratch.nearest);
+            self.expand(id, pace.step(passing, id, known, detour_limit), scratch, stats);
             if stats.hops >= effort.hops {
                 stats.gave_up = true;
                 return;
@@ -146,29 +184,38 @@ impl GraphIndex {
     }
 
     /// Takes the nearest candidate that is near enough and in its turn, and asks for its block.
-    fn choose_passing(&self, passing: &Passing, pace: &mut Pace, scratch: &mut Scratch) -> Option<u32> {
+    fn choose_passing(
+        &self,
+        passing: &Passing,
+        effort: &Effort,
+        pace: &mut Pace,
+        scratch: &mut Scratch,
+    ) -> Option<u32> {
         loop {
             let limit = scratch.nearest.limit;
-            let within = |candidate: Option<&Reverse<u64>>| {
+            let within = |candidate: Option<&Reverse<u64>>, limit: f32| {
                 candidate.map(|candidate| candidate.0).filter(|c| unordered((c >> 32) as u32) <= limit)
             };
-            let (near, detour) = (within(scratch.frontier.peek()), within(scratch.detours.peek()));
+            let near = within(scratch.frontier.peek(), limit);
+            let detour = within(scratch.detours.peek(), pace.detour_limit(effort, &scratch.nearest));
             let wanted = detour.is_some_and(|detour| near.is_none_or(|near| detour < near));
             let free = (pace.detours as f32) < pace.allowed || (near.is_none() && limit == f32::INFINITY);
             if wanted && !free && !pace.apart {
-                // All that waits is near the query, where none of the rows that pass was found.
-                pace.apart = true;
-                pace.each = pace.each.min(DETOURS_APART);
+                pace.set_apart(passing, effort);
                 scratch.detours.clear();
                 continue;
             }
             let candidate =
                 if wanted && free { scratch.detours.pop() } else { near.and_then(|_| scratch.frontier.pop()) };
-            let id = candidate?.0 as u32;
-            if self.is_new(id, scratch) {
+            let candidate = candidate?.0 as u32;
+            let id = candidate & !LOOKED_AT;
+            if candidate != id || self.is_new(id, scratch) {
                 self.prefetch(id);
-                pace.count(passing.contains(id), limit < f32::INFINITY);
-                return Some(id);
+                match passing.contains(id) {
+                    true => pace.allowed += pace.each,
+                    false => pace.detours += 1,
+                }
+                return Some(candidate);
             }
         }
     }

@@ -28,19 +28,19 @@ pub struct Effort {
     pub rerank: usize,
     /// The walk gives up after this many nodes.
     pub hops: usize,
-    /// How much less slack will do for twice as many results.
-    pub doubling: f32,
+    /// The slack of usual searches, for a recall of .95, by which this one's is judged.
+    pub usual: f32,
 }
 
 impl Effort {
     /// The effort of a plain beam, as users know it (`ef`).
     pub fn beam(beam: usize) -> Self {
-        Effort { slack: f32::INFINITY, beam, rerank: RERANK, hops: usize::MAX, doubling: 0.0 }
+        Effort { slack: f32::INFINITY, beam, rerank: RERANK, hops: usize::MAX, usual: f32::INFINITY }
     }
 
     /// The effort of a distance ratio; 1.0 to 1.2 is usual.
     pub fn slack(slack: f32) -> Self {
-        Effort { slack, beam: 128, rerank: RERANK, hops: usize::MAX, doubling: 0.0 }
+        Effort { slack, beam: 128, rerank: RERANK, hops: usize::MAX, usual: slack }
     }
 }
 
@@ -95,14 +95,14 @@ pub struct Scratch {
     pub(super) nearest: Nearest,
     /// The smallest estimates of nodes that may be looked at, where all of them may be results.
     hoped: Nearest,
-    query: Vec<u8>,
+    pub(super) query: Vec<u8>,
     signed: Vec<u8>,
     placed: Vec<f32>,
     values: Vec<f32>,
     tables: SignTables,
     rows: Vec<u32>,
     exact: Vec<f32>,
-    fresh: Vec<u32>,
+    pub(super) fresh: Vec<u32>,
     squares: Vec<u32>,
     distances: Vec<f32>,
     products: Vec<i32>,
@@ -147,6 +147,12 @@ impl Nearest {
         }
     }
 
+    /// The largest distance of the nearer half.
+    #[inline]
+    pub(super) fn median(&self) -> f32 {
+        self.distances.get(self.distances.len().saturating_sub(1) / 2).copied().unwrap_or(f32::INFINITY)
+    }
+
     /// Goes on with another slack.
     #[inline]
     pub(super) fn set_slack(&mut self, slack: f32) {
@@ -170,9 +176,19 @@ pub(super) trait Sieve: Copy {
 
     /// Where it waits to be looked at.
     #[inline]
-    fn queue(self, _node: u32, scratch: &mut Scratch) -> Option<&mut Queue> {
+    fn queue(self, _distance: f32, _node: u32, scratch: &mut Scratch) -> Option<&mut Queue> {
         Some(&mut scratch.frontier)
     }
+
+    /// Whether its code is compared as soon as its estimate says that it is near.
+    #[inline]
+    fn looks_at(self, _node: u32) -> bool {
+        false
+    }
+
+    /// Looks at those of `scratch.fresh`.
+    #[inline]
+    fn look(self, _graph: &GraphIndex, _scratch: &mut Scratch, _stats: &mut SearchStats) {}
 }
 
 /// Candidates, nearest on top: `Reverse(ordered distance << 32 | node)`.
@@ -203,7 +219,7 @@ const PREFETCHED: usize = 2048;
 
 /// Maps floats to integers of the same order.
 #[inline]
-fn ordered(value: f32) -> u32 {
+pub(super) fn ordered(value: f32) -> u32 {
     let bits = value.to_bits();
     bits ^ (((bits as i32 >> 31) as u32) | 0x8000_0000)
 }
@@ -273,7 +289,7 @@ impl Scratch {
 
     #[inline]
     fn push(&mut self, distance: f32, id: u32, sieve: impl Sieve) {
-        if let Some(queue) = sieve.queue(id, self) {
+        if let Some(queue) = sieve.queue(distance, id, self) {
             queue.push(Reverse(u64::from(ordered(distance)) << 32 | u64::from(id)));
         }
     }
@@ -538,7 +554,7 @@ impl GraphIndex {
 
     /// Takes a row whose code was compared into account, if it is wanted.
     #[inline]
-    fn found(&self, distance: f32, id: u32, sieve: impl Sieve, scratch: &mut Scratch) {
+    pub(super) fn found(&self, distance: f32, id: u32, sieve: impl Sieve, scratch: &mut Scratch) {
         if distance <= scratch.nearest.limit && sieve.keeps(self, id) {
             scratch.found.push((distance, id));
             scratch.nearest.add(distance);
@@ -648,7 +664,13 @@ impl GraphIndex {
                 let index = below.trailing_zeros() as usize;
                 below &= below - 1;
                 let other = inline.neighbour(node, part * BLOCK + index);
-                if other != NO_NEIGHBOUR && !scratch.seen(other) {
+                if other == NO_NEIGHBOUR || scratch.seen(other) {
+                    continue;
+                }
+                if sieve.looks_at(other) {
+                    codes::prefetch(self.code(other), self.width);
+                    scratch.fresh.push(other);
+                } else {
                     if sieve.keeps_all() {
                         scratch.hoped.add(estimates[index]);
                     }
@@ -656,6 +678,7 @@ impl GraphIndex {
                 }
             }
         }
+        sieve.look(self, scratch, stats);
     }
 
     /// Compares the query with the codes of those of `list` that are new.
