@@ -229,3 +229,40 @@ impl Memtable {
         Some((block, row.checked_sub(block.start)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::IdRef;
+
+    fn block(start: u32, rows: u32) -> Block {
+        let ids: IdColumn = (u64::from(start)..u64::from(start + rows)).collect();
+        let vectors = (start..start + rows).flat_map(u32::to_le_bytes).collect();
+        Block { start, hashes: hash_ids(&ids, 7), ids, vectors, stride: 4, ..Block::default() }
+    }
+
+    #[test]
+    fn blocks_end_alike_merged_one_by_one_or_many_at_once() {
+        let (mut single, mut grouped) = (Memtable::new(0), Memtable::new(0));
+        let rows = (0..3 * MERGE_ROWS as u32).map(|i| if i % 100 == 0 { 40 } else { 1 });
+        for (i, rows) in rows.enumerate() {
+            single.push(block(single.rows(), rows));
+            single.merge();
+            grouped.push(block(grouped.rows(), rows));
+            if i % 17 == 0 {
+                grouped.merge();
+            }
+        }
+        grouped.merge();
+        let lengths = |m: &Memtable| m.blocks.iter().map(|b| b.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(&single), lengths(&grouped));
+        assert!(single.blocks.len() < 20 && lengths(&single).iter().all(|len| *len <= MERGE_ROWS));
+        for row in 0..single.rows() {
+            for memtable in [&single, &grouped] {
+                let (block, at) = memtable.locate(row).unwrap();
+                assert_eq!(crate::ids::decode(block.id(at).unwrap()), Some(IdRef::U64(u64::from(row))));
+                assert_eq!(block.vectors(at, 1).unwrap(), row.to_le_bytes());
+            }
+        }
+    }
+}
