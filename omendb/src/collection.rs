@@ -115,7 +115,7 @@ impl Collection {
             distinct_by_shard(&batch.ids, &hashes)?;
             engine.admit(bytes + 1024, batch.len() as u64)?;
             let block = Block::from_batch(&batch, self.state.schema.stride(), hashes);
-            engine.submit(&self.state, if add { Op::Add(block) } else { Op::Upsert(block) })
+            engine.submit(&self.state, Op::write(self.state.id, block, add))
         });
         self.noted(written)
     }

@@ -3,7 +3,7 @@
 use crate::check::CheckReport;
 use crate::collection::{Collection, collection_stats};
 use crate::copies::BackupReport;
-use crate::engine::{CollectionState, Engine};
+use crate::engine::{CollectionState, Collections, Engine};
 use crate::error::{Error, Result};
 use crate::index::file::Stage;
 use crate::manifest::{LOG_DIR, SEGMENT_DIR};
@@ -271,7 +271,7 @@ impl Database {
         schema.validate()?;
         let _turn = engine.maintenance.lock();
         let mut state = engine.state.lock();
-        let mut collections = engine.collections.load().as_ref().clone();
+        let mut collections = Collections::clone(&engine.collections());
         if collections.contains_key(name) {
             return Err(Error::AlreadyExists(format!("collection {name:?}: open it, or choose another name")));
         }
@@ -290,7 +290,7 @@ impl Database {
         next.collections.push(describe(&collection));
         engine.commit_manifest(&mut state, next)?;
         collections.insert(name.to_owned(), Arc::clone(&collection));
-        engine.collections.store(Arc::new(collections));
+        engine.set_collections(collections);
         Ok(self.wrap(collection))
     }
 
@@ -300,7 +300,7 @@ impl Database {
     /// `NotFound`.
     pub fn collection(&self, name: &str) -> Result<Collection> {
         self.engine().usable()?;
-        match self.engine().collections.load().get(name) {
+        match self.engine().collections().get(name) {
             Some(collection) => Ok(self.wrap(Arc::clone(collection))),
             None => Err(Error::NotFound(format!("collection {name:?}; there are: {}", self.collections().join(", ")))),
         }
@@ -357,15 +357,15 @@ impl Database {
         next.collections.retain(|c| c.id != collection.id);
         engine.commit_manifest(&mut state, next)?;
         collection.dropped.store(true, Ordering::Release);
-        let mut collections = engine.collections.load().as_ref().clone();
+        let mut collections = Collections::clone(&engine.collections());
         collections.retain(|_, c| c.id != collection.id);
-        engine.collections.store(Arc::new(collections));
+        engine.set_collections(collections);
         Ok(())
     }
 
     /// The names of all collections, sorted.
     pub fn collections(&self) -> Vec<String> {
-        self.engine().collections.load().keys().cloned().collect()
+        self.engine().collections().keys().cloned().collect()
     }
 
     /// Moves everything written so far into segments; when it returns, it is durable there, in every mode.

@@ -44,6 +44,10 @@ pub(crate) struct CollectionState {
     pub(crate) hash_seed: u64,
     /// What readers see. Swapped only under `ids`' write lock.
     pub(crate) version: ArcSwap<Version>,
+    /// The same for those who write: an `ArcSwap` makes every thread that ever read one dearer for whoever swaps it.
+    latest: Mutex<Arc<Version>>,
+    /// Bytes of its memtables.
+    memtable_memory: AtomicU64,
     /// Where each id is; loaded at the first need. Agrees with `version` whenever it is unlocked.
     ids: RwLock<Option<IdMap>>,
     pub(crate) id_memory: AtomicU64,
@@ -52,13 +56,16 @@ pub(crate) struct CollectionState {
 
 impl CollectionState {
     pub(crate) fn new(id: u32, name: &str, schema: Schema, hash_seed: u64, version: Version) -> Self {
+        let version = Arc::new(version);
         CollectionState {
             id,
             name: name.to_owned(),
             further: schema.vector_fields(),
             schema,
             hash_seed,
-            version: ArcSwap::from_pointee(version),
+            memtable_memory: AtomicU64::new(version.memtable_bytes()),
+            version: ArcSwap::new(Arc::clone(&version)),
+            latest: Mutex::new(version),
             ids: RwLock::new(None),
             id_memory: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
@@ -79,6 +86,20 @@ impl CollectionState {
         found
             .map(|(field, schema)| (Some(*field), schema))
             .ok_or_else(|| Error::Unusable(format!("field {name:?} is in the schema, but has none of its own")))
+    }
+
+    /// The version that the next one is made of.
+    pub(crate) fn latest(&self) -> Arc<Version> {
+        Arc::clone(&self.latest.lock())
+    }
+
+    /// Lets readers see a version. The caller holds `ids`' write lock.
+    pub(crate) fn publish(&self, version: Version) {
+        let version = Arc::new(version);
+        self.memtable_memory.store(version.memtable_bytes(), Ordering::Relaxed);
+        // The one before must not be dropped under the lock.
+        let _before = std::mem::replace(&mut *self.latest.lock(), Arc::clone(&version));
+        self.version.store(version);
     }
 
     /// Whether a segment is not part of the collection any more.
@@ -133,6 +154,9 @@ fn load_ids(version: &Version) -> Result<IdMap> {
     }
     Ok(map)
 }
+
+/// The collections of a database, by name.
+pub(crate) type Collections = BTreeMap<String, Arc<CollectionState>>;
 
 /// What only a committer may touch.
 #[derive(Debug)]
@@ -195,7 +219,7 @@ pub(crate) struct Engine {
     pub(crate) uuid: [u8; 16],
     pub(crate) state: Mutex<State>,
     pub(crate) queue: CommitQueue,
-    pub(crate) collections: ArcSwap<BTreeMap<String, Arc<CollectionState>>>,
+    collections: RwLock<Arc<Collections>>,
     pub(crate) next_segment: AtomicU32,
     pub(crate) next_manifest: AtomicU64,
     /// Held by whatever replaces segments by others, from the choice of the inputs on: only its holder takes segments
@@ -232,7 +256,7 @@ pub(crate) struct Engine {
 pub(crate) struct Opened {
     pub(crate) uuid: [u8; 16],
     pub(crate) state: State,
-    pub(crate) collections: BTreeMap<String, Arc<CollectionState>>,
+    pub(crate) collections: Collections,
     pub(crate) recovery: RecoveryReport,
     pub(crate) lock: Box<dyn LockGuard>,
     pub(crate) damaged: Vec<String>,
@@ -249,7 +273,7 @@ impl Engine {
             next_manifest: AtomicU64::new(opened.state.manifest.number + 1),
             state: Mutex::new(opened.state),
             queue: CommitQueue::default(),
-            collections: ArcSwap::from_pointee(opened.collections),
+            collections: RwLock::new(Arc::new(opened.collections)),
             compaction: Mutex::new(()),
             maintenance: Mutex::new(()),
             flushes: AtomicU64::new(0),
@@ -385,11 +409,21 @@ impl Engine {
 
     /// The open collections, by name.
     pub(crate) fn all_collections(&self) -> Vec<Arc<CollectionState>> {
-        self.collections.load().values().cloned().collect()
+        self.collections().values().cloned().collect()
+    }
+
+    /// The same, as of now.
+    pub(crate) fn collections(&self) -> Arc<Collections> {
+        Arc::clone(&self.collections.read())
+    }
+
+    /// Whoever calls it has the state.
+    pub(crate) fn set_collections(&self, collections: Collections) {
+        *self.collections.write() = Arc::new(collections);
     }
 
     pub(crate) fn memtable_bytes(&self) -> u64 {
-        self.collections.load().values().map(|c| c.version.load().memtable_bytes()).sum()
+        self.collections().values().map(|c| c.memtable_memory.load(Ordering::Relaxed)).sum()
     }
 
     /// Memory of what is derived from segments and not read from a file, bytes.
@@ -403,7 +437,7 @@ impl Engine {
     }
 
     pub(crate) fn id_memory(&self) -> u64 {
-        self.collections.load().values().map(|c| c.id_memory.load(Ordering::Relaxed)).sum()
+        self.collections().values().map(|c| c.id_memory.load(Ordering::Relaxed)).sum()
     }
 
     /// The log is flushed into segments once it holds this much; the cap leaves room for writes that come meanwhile.
@@ -684,7 +718,7 @@ impl Engine {
     }
 
     fn most_segments(&self) -> usize {
-        self.collections.load().values().map(|c| c.version.load().segments.len()).max().unwrap_or(0)
+        self.collections().values().map(|c| c.version.load().segments.len()).max().unwrap_or(0)
     }
 
     /// Ends the handle: no call succeeds after it; everything written is durable; the lock is free.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::idmap::MEMTABLE;
 use crate::index::derived::Owner;
 use crate::schema::Schema;
-use crate::storage::{OpenMode, Storage};
+use crate::storage::{File, OpenMode, Storage};
 use serde::{Deserialize, Serialize};
 
 /// First bytes of every manifest.
@@ -258,8 +258,17 @@ impl Manifest {
 
 /// Writes and syncs a whole new file; on failure the file is removed again.
 pub(crate) fn write_new(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<()> {
+    make_new(storage, path, |file| file.write_at(bytes, 0))
+}
+
+/// Makes a new file of what `write` puts into it, and syncs it; on failure the file is removed again.
+pub(crate) fn make_new(
+    storage: &dyn Storage,
+    path: &str,
+    write: impl FnOnce(&dyn File) -> std::io::Result<()>,
+) -> Result<()> {
     let written = storage.open(path, OpenMode::CreateNew).and_then(|file| {
-        file.write_at(bytes, 0)?;
+        write(&*file)?;
         file.sync_data()
     });
     written.map_err(|e| {

@@ -11,7 +11,7 @@ use crate::segment::RowSource;
 use crate::text::index::TextSlot;
 use roaring::RoaringBitmap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Blocks of this many rows or bytes are not merged any further.
 const MERGE_ROWS: usize = 8_192;
@@ -30,8 +30,14 @@ pub(crate) struct Block {
     pub(crate) metadata: Option<BlobColumn>,
     pub(crate) text: Option<BlobColumn>,
     pub(crate) fields: FieldColumns,
-    pub(crate) text_slot: TextSlot,
-    pub(crate) filters: FilterCache,
+    pub(crate) derived: OnceLock<Box<Derived>>,
+}
+
+/// What searches derive from a block. Made when the first one asks: most blocks are merged away before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Derived {
+    text: TextSlot,
+    filters: FilterCache,
 }
 
 impl Block {
@@ -46,8 +52,7 @@ impl Block {
             metadata: batch.metadata.clone(),
             text: batch.text.clone(),
             fields: batch.fields.clone(),
-            text_slot: TextSlot::default(),
-            filters: FilterCache::default(),
+            derived: OnceLock::new(),
         }
     }
 
@@ -71,25 +76,24 @@ impl Block {
         self.vectors.extend_from_slice(&other.vectors);
     }
 
-    fn merged(a: &Block, b: &Block) -> Block {
+    /// One block of the rows of several, in their order.
+    fn merged(blocks: &[Arc<Block>]) -> Block {
+        let sum = |of: fn(&Block) -> usize| blocks.iter().map(|b| of(b)).sum();
+        let rows = sum(Block::len);
         let mut out = Block {
-            start: a.start,
-            hashes: Vec::with_capacity(a.len() + b.len()),
-            ids: IdColumn {
-                bytes: Vec::with_capacity(a.ids.bytes.len() + b.ids.bytes.len()),
-                ends: Vec::with_capacity(a.len() + b.len()),
-            },
-            vectors: Vec::with_capacity(a.vectors.len() + b.vectors.len()),
-            stride: a.stride,
-            metadata: None,
-            text: None,
-            fields: FieldColumns::default(),
-            text_slot: TextSlot::default(),
-            filters: FilterCache::default(),
+            start: blocks[0].start,
+            hashes: Vec::with_capacity(rows),
+            ids: IdColumn { bytes: Vec::with_capacity(sum(|b| b.ids.bytes.len())), ends: Vec::with_capacity(rows) },
+            vectors: Vec::with_capacity(sum(|b| b.vectors.len())),
+            stride: blocks[0].stride,
+            ..Block::default()
         };
-        out.append(a);
-        out.append(b);
+        blocks.iter().for_each(|block| out.append(block));
         out
+    }
+
+    fn derived(&self) -> &Derived {
+        self.derived.get_or_init(Box::default)
     }
 
     pub(crate) fn memory(&self) -> u64 {
@@ -144,11 +148,25 @@ impl RowSource for Block {
     }
 
     fn text_slot(&self) -> Option<&TextSlot> {
-        self.text.is_some().then_some(&self.text_slot)
+        self.text.is_some().then(|| &self.derived().text)
     }
 
     fn filters(&self) -> Option<&FilterCache> {
-        Some(&self.filters)
+        Some(&self.derived().filters)
+    }
+}
+
+/// Neighbouring blocks that are to become one.
+struct Run {
+    blocks: Range<usize>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Run {
+    /// Only with what is at least as long: so a row is copied O(log n) times.
+    fn merges_with(&self, next: &Run) -> bool {
+        self.rows <= next.rows && self.rows + next.rows <= MERGE_ROWS && self.bytes + next.bytes <= MERGE_BYTES
     }
 }
 
@@ -176,19 +194,32 @@ impl Memtable {
         self.blocks.iter().map(|b| b.memory()).sum()
     }
 
-    /// Appends a block, whose `start` must be [`Memtable::rows`], and merges blocks of like size.
+    /// Appends a block, whose `start` must be [`Memtable::rows`].
     pub(crate) fn push(&mut self, block: Block) {
-        let mut block = Arc::new(block);
-        while let Some(last) = self.blocks.last() {
-            let small =
-                last.len() + block.len() <= MERGE_ROWS && last.vectors.len() + block.vectors.len() <= MERGE_BYTES;
-            if !small || last.len() > block.len() {
-                break;
+        self.blocks.push(Arc::new(block));
+    }
+
+    /// Merges blocks of like size. What is appended between two calls is copied once, however many blocks it is.
+    pub(crate) fn merge(&mut self) {
+        let mut runs: Vec<Run> = Vec::with_capacity(self.blocks.len());
+        for (at, block) in self.blocks.iter().enumerate() {
+            let mut run = Run { blocks: at..at + 1, rows: block.len(), bytes: block.vectors.len() };
+            while let Some(last) = runs.pop_if(|last| last.merges_with(&run)) {
+                run = Run {
+                    blocks: last.blocks.start..run.blocks.end,
+                    rows: last.rows + run.rows,
+                    bytes: last.bytes + run.bytes,
+                };
             }
-            block = Arc::new(Block::merged(last, &block));
-            self.blocks.pop();
+            runs.push(run);
         }
-        self.blocks.push(block);
+        if runs.len() < self.blocks.len() {
+            let whole = |run: Run| match &self.blocks[run.blocks] {
+                [one] => Arc::clone(one),
+                several => Arc::new(Block::merged(several)),
+            };
+            self.blocks = runs.into_iter().map(whole).collect();
+        }
     }
 
     /// The block that holds a row, and the row's place in it.
@@ -196,5 +227,42 @@ impl Memtable {
         let i = self.blocks.partition_point(|b| b.end() <= row);
         let block = self.blocks.get(i)?;
         Some((block, row.checked_sub(block.start)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::IdRef;
+
+    fn block(start: u32, rows: u32) -> Block {
+        let ids: IdColumn = (u64::from(start)..u64::from(start + rows)).collect();
+        let vectors = (start..start + rows).flat_map(u32::to_le_bytes).collect();
+        Block { start, hashes: hash_ids(&ids, 7), ids, vectors, stride: 4, ..Block::default() }
+    }
+
+    #[test]
+    fn blocks_end_alike_merged_one_by_one_or_many_at_once() {
+        let (mut single, mut grouped) = (Memtable::new(0), Memtable::new(0));
+        let rows = (0..3 * MERGE_ROWS as u32).map(|i| if i % 100 == 0 { 40 } else { 1 });
+        for (i, rows) in rows.enumerate() {
+            single.push(block(single.rows(), rows));
+            single.merge();
+            grouped.push(block(grouped.rows(), rows));
+            if i % 17 == 0 {
+                grouped.merge();
+            }
+        }
+        grouped.merge();
+        let lengths = |m: &Memtable| m.blocks.iter().map(|b| b.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(&single), lengths(&grouped));
+        assert!(single.blocks.len() < 20 && lengths(&single).iter().all(|len| *len <= MERGE_ROWS));
+        for row in 0..single.rows() {
+            for memtable in [&single, &grouped] {
+                let (block, at) = memtable.locate(row).unwrap();
+                assert_eq!(crate::ids::decode(block.id(at).unwrap()), Some(IdRef::U64(u64::from(row))));
+                assert_eq!(block.vectors(at, 1).unwrap(), row.to_le_bytes());
+            }
+        }
     }
 }

@@ -182,7 +182,8 @@ impl Version {
         }
     }
 
-    /// Appends a block to the newest memtable; returns the location of its first row.
+    /// Appends a block to the newest memtable; returns the location of its first row. [`Memtable::merge`] is due
+    /// before searches see it.
     pub(crate) fn push(&mut self, mut block: Block, next_source: u32) -> Location {
         if self.memtables.is_empty() {
             self.memtables.push(Memtable::new(next_source));

@@ -20,8 +20,9 @@
 use crate::checksum::crc32c;
 use crate::codec::{Reader, align_up, u32_at};
 use crate::error::{Error, Result};
-use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR, LOG_DIR, MAX_NUMBER, write_new};
+use crate::manifest::{FORMAT_MAJOR, FORMAT_MINOR, LOG_DIR, MAX_NUMBER, make_new};
 use crate::storage::{File, OpenMode, Storage};
+use std::ops::Range;
 
 /// First bytes of every log.
 pub const MAGIC: &[u8; 8] = b"OMENLOG1";
@@ -31,6 +32,8 @@ pub const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"OFRM");
 pub const FILE_HEADER_BYTES: usize = 64;
 /// Bytes before a frame's payload.
 pub const FRAME_HEADER_BYTES: usize = 40;
+/// What is written at a time where frames are to go.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Space in the log that only deletes may use when the device is full.
 const DELETE_RESERVE: u64 = 64 << 10;
 /// What a log takes at a time on a device that has no room for more than deletes.
@@ -48,6 +51,25 @@ pub(crate) enum FrameKind {
 impl FrameKind {
     fn from_u32(n: u32) -> Option<Self> {
         [FrameKind::Upsert, FrameKind::Delete, FrameKind::Seal].into_iter().find(|k| *k as u32 == n)
+    }
+}
+
+/// A frame that has no place in a log yet.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    kind: FrameKind,
+    pub(crate) payload: Vec<u8>,
+    payload_crc: u32,
+}
+
+impl Draft {
+    pub(crate) fn new(kind: FrameKind, payload: Vec<u8>) -> Draft {
+        Draft { kind, payload_crc: crc32c(&[&payload]), payload }
+    }
+
+    /// Bytes it takes in a log.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        align_up((FRAME_HEADER_BYTES + self.payload.len()) as u64, 8)
     }
 }
 
@@ -110,8 +132,7 @@ impl LogWriter {
         header.extend_from_slice(&chain.to_le_bytes());
         header.resize(FILE_HEADER_BYTES, 0);
         let prepared = align_up(FILE_HEADER_BYTES as u64 + 1, chunk) + DELETE_RESERVE.min(chunk);
-        header.resize(prepared as usize, 0);
-        write_whole(storage, &path, &header)?;
+        write_whole(storage, &path, &header, prepared)?;
         let file = storage.open(&path, OpenMode::ReadWrite).map_err(|e| Error::io("open", &path, &e))?;
         Ok(LogWriter { key, file, offset: FILE_HEADER_BYTES as u64, prepared, chunk, chain, buffer: Vec::new() })
     }
@@ -143,8 +164,7 @@ impl LogWriter {
     }
 
     fn grow(&mut self, target: u64) -> std::io::Result<()> {
-        let zeros = vec![0u8; target.saturating_sub(self.prepared) as usize];
-        self.file.write_at(&zeros, self.prepared)?;
+        write_zeros(&*self.file, self.prepared..target)?;
         self.file.sync_data()?;
         self.prepared = target;
         Ok(())
@@ -156,14 +176,9 @@ impl LogWriter {
         self
     }
 
-    /// Bytes a frame of `payload` bytes takes.
-    pub(crate) fn frame_bytes(payload: usize) -> u64 {
-        align_up((FRAME_HEADER_BYTES + payload) as u64, 8)
-    }
-
     /// Adds a frame to the buffer of the next [`LogWriter::write`].
-    pub(crate) fn push(&mut self, kind: FrameKind, seq: u64, durable_seq: u64, payload: &[u8]) {
-        self.chain = push_frame(&mut self.buffer, &self.key, self.chain, kind, seq, durable_seq, payload);
+    pub(crate) fn push(&mut self, frame: &Draft, seq: u64, durable_seq: u64) {
+        self.chain = push_frame(&mut self.buffer, &self.key, self.chain, frame, seq, durable_seq);
     }
 
     /// Hands the buffered frames to the operating system. After a failure the log must not be written again.
@@ -181,7 +196,7 @@ impl LogWriter {
 
     /// Ends the log, whose frames must be durable: a seal, the unused space given back.
     pub(crate) fn seal(mut self, seq: u64) -> std::io::Result<()> {
-        self.push(FrameKind::Seal, seq, seq - 1, &[]);
+        self.push(&Draft::new(FrameKind::Seal, Vec::new()), seq, seq - 1);
         self.write()?;
         self.sync()?;
         self.file.set_len(self.offset)?;
@@ -189,10 +204,28 @@ impl LogWriter {
     }
 }
 
-/// Writes a whole file under a temporary name, and gives it its own once it is durable.
-fn write_whole(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<()> {
+/// Writes zeros behind what a file holds.
+///
+/// Piece by piece: what Linux takes in with one call, it keeps as one unit of up to 2 MiB where memory allows, and goes
+/// through the whole unit at every small write into it.
+fn write_zeros(file: &dyn File, range: Range<u64>) -> std::io::Result<()> {
+    let mut start = range.start;
+    while start < range.end {
+        let end = align_up(start + 1, ZEROS.len() as u64).min(range.end);
+        file.write_at(&ZEROS[..(end - start) as usize], start)?;
+        start = end;
+    }
+    Ok(())
+}
+
+/// Writes a whole file under a temporary name, with zeros after its bytes up to `len`, and gives it its own name once
+/// it is durable.
+fn write_whole(storage: &dyn Storage, path: &str, bytes: &[u8], len: u64) -> Result<()> {
     let temporary = format!("{path}.tmp");
-    write_new(storage, &temporary, bytes)?;
+    make_new(storage, &temporary, |file| {
+        file.write_at(bytes, 0)?;
+        write_zeros(file, bytes.len() as u64..len)
+    })?;
     let named = storage.rename(&temporary, path).and_then(|()| storage.sync_dir(LOG_DIR));
     named.map_err(|e| Error::io("rename", path, &e))
 }
@@ -205,31 +238,24 @@ pub(crate) fn rewrite_sealed(storage: &dyn Storage, path: &str, key: LogKey, who
     let mut buffer = whole.to_vec();
     // A file that was cut off within the padding of its last frame ends askew.
     buffer.resize(align_up(buffer.len() as u64, 8) as usize, 0);
-    push_frame(&mut buffer, &key, end.chain, FrameKind::Seal, end.next_seq, end.next_seq - 1, &[]);
-    write_whole(storage, path, &buffer)
+    let seal = Draft::new(FrameKind::Seal, Vec::new());
+    push_frame(&mut buffer, &key, end.chain, &seal, end.next_seq, end.next_seq - 1);
+    write_whole(storage, path, &buffer, 0)
 }
 
 /// Appends one frame; returns the CRC of its header, which the next frame names.
-fn push_frame(
-    out: &mut Vec<u8>,
-    key: &LogKey,
-    chain: u32,
-    kind: FrameKind,
-    seq: u64,
-    durable_seq: u64,
-    payload: &[u8],
-) -> u32 {
+fn push_frame(out: &mut Vec<u8>, key: &LogKey, chain: u32, frame: &Draft, seq: u64, durable_seq: u64) -> u32 {
     let start = out.len();
     out.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
-    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(frame.payload.len() as u32).to_le_bytes());
     out.extend_from_slice(&seq.to_le_bytes());
     out.extend_from_slice(&durable_seq.to_le_bytes());
     out.extend_from_slice(&chain.to_le_bytes());
-    out.extend_from_slice(&crc32c(&[payload]).to_le_bytes());
-    out.extend_from_slice(&(kind as u32).to_le_bytes());
+    out.extend_from_slice(&frame.payload_crc.to_le_bytes());
+    out.extend_from_slice(&(frame.kind as u32).to_le_bytes());
     let crc = key.frame_crc(&out[start..]);
     out.extend_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(payload);
+    out.extend_from_slice(&frame.payload);
     out.resize(align_up(out.len() as u64, 8) as usize, 0);
     crc
 }
@@ -396,8 +422,9 @@ mod tests {
         let mut log = LogWriter::create(&storage, KEY, 10, 1, 4096).unwrap();
         for seq in 10..15 {
             let payload = vec![seq as u8; seq as usize * 3];
-            log.prepare(LogWriter::frame_bytes(payload.len()), false).unwrap();
-            log.push(FrameKind::Upsert, seq, seq - 1, &payload);
+            let frame = Draft::new(FrameKind::Upsert, payload);
+            log.prepare(frame.frame_bytes(), false).unwrap();
+            log.push(&frame, seq, seq - 1);
             log.write().unwrap();
             log.sync().unwrap();
         }

@@ -7,13 +7,13 @@ use crate::formats::fields::{FieldOptions, add_to_batch};
 use crate::formats::{self, Block, Columns, Format, Source, check_finite};
 use crate::output::{Output, count, rate};
 use crate::target;
-use omendb::{Analyzer, Batch, Collection, Database, Element, Error, Metric, Schema, Vectors};
+use omendb::{Analyzer, Batch, Collection, Database, Element, Error, Id, Metric, Schema, Vectors};
 use serde_json::json;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Import a file of vectors: npy, npz, fvecs, bvecs, jsonl, csv or parquet
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = "\
 Examples:
   omendb import library.omen vectors.npy                          rows are numbered from 0
@@ -35,13 +35,13 @@ pub struct Import {
     /// Directory of the database; made if there is none
     db: PathBuf,
     /// The file; jsonl and csv may be gzipped
-    file: PathBuf,
+    pub file: PathBuf,
     /// Collection [default: the file's name without its extension]
     #[arg(short, long, value_name = "NAME")]
     collection: Option<String>,
     /// Format [default: by the file's first bytes, then its extension]
     #[arg(long)]
-    format: Option<Format>,
+    pub format: Option<Format>,
     /// Metric of a new collection: cosine, l2, dot or hamming [default: cosine]
     #[arg(long)]
     metric: Option<Metric>,
@@ -61,9 +61,9 @@ pub struct Import {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    fields: FieldOptions,
+    pub fields: FieldOptions,
     #[command(flatten)]
-    columns: Columns,
+    pub columns: Columns,
 }
 
 impl Import {
@@ -119,6 +119,20 @@ impl Import {
         let records = collection.count()?;
         db.close()?;
         Ok(self.report(&name, &schema, rows, done, records, seconds))
+    }
+
+    /// Imports the file into a new collection of a database, in one go. Returns the ids of all rows.
+    pub fn into_new(&self, db: &Database) -> Result<Vec<Id>> {
+        let mut source = formats::open(&self.file, self.format, &self.columns)?;
+        let schema = self.fields.add_to(self.schema(&*source)?)?;
+        let collection = db.create_collection(&self.collection_name()?, schema)?;
+        let mut ids = Vec::new();
+        while let Some(block) = source.next_block()? {
+            let first_row = ids.len() as u64;
+            ids.extend_from_slice(&block.ids);
+            write_block(&self.file, first_row, &collection, block)?;
+        }
+        Ok(ids)
     }
 
     fn report(&self, name: &str, schema: &Schema, rows: u64, done: u64, records: u64, seconds: f64) -> Output {
@@ -308,26 +322,32 @@ impl Run<'_> {
     }
 
     /// Writes one block, and then the cursor behind it.
-    fn apply(&mut self, mut block: Block) -> Result<()> {
-        let file = &self.import.file;
-        prepare(file, self.rows, self.collection.schema(), &mut block)?;
+    fn apply(&mut self, block: Block) -> Result<()> {
         let rows = block.rows() as u64;
-        let place = format!("{}: rows {} to {}", file.display(), self.rows, self.rows + rows - 1);
         let Some(last) = block.ids.last().cloned() else { return Ok(()) };
-        block.keep_last_of_each_id(block.vectors.elements() / block.rows());
-        let mut batch = Batch::new(block.ids.iter().collect(), block.vectors);
-        if let Some(metadata) = &block.metadata {
-            let with = batch.with_metadata(metadata.iter().map(Option::as_ref));
-            batch = with.map_err(Failure::from).map_err(|e| e.at(&place))?;
-        }
-        if let Some(text) = &block.text {
-            batch = batch.with_text(text.iter().map(Option::as_deref));
-        }
-        if let Some(fields) = &block.fields {
-            batch = add_to_batch(batch, fields, self.collection.schema()).map_err(|e| e.at(&place))?;
-        }
-        self.collection.upsert(batch).map_err(Failure::from).map_err(|e| e.at(&place))?;
+        write_block(&self.import.file, self.rows, self.collection, block)?;
         self.rows += rows;
         self.cursor.advance(self.db, self.rows, &last)
     }
+}
+
+/// Writes one block, which is not empty. `first_row` is the number of its first row.
+fn write_block(file: &Path, first_row: u64, collection: &Collection, mut block: Block) -> Result<()> {
+    prepare(file, first_row, collection.schema(), &mut block)?;
+    let rows = block.rows();
+    let place = format!("{}: rows {first_row} to {}", file.display(), first_row + rows as u64 - 1);
+    block.keep_last_of_each_id(block.vectors.elements() / rows);
+    let mut batch = Batch::new(block.ids.iter().collect(), block.vectors);
+    if let Some(metadata) = &block.metadata {
+        let with = batch.with_metadata(metadata.iter().map(Option::as_ref));
+        batch = with.map_err(Failure::from).map_err(|e| e.at(&place))?;
+    }
+    if let Some(text) = &block.text {
+        batch = batch.with_text(text.iter().map(Option::as_deref));
+    }
+    if let Some(fields) = &block.fields {
+        batch = add_to_batch(batch, fields, collection.schema()).map_err(|e| e.at(&place))?;
+    }
+    collection.upsert(batch).map_err(Failure::from).map_err(|e| e.at(&place))?;
+    Ok(())
 }

@@ -18,10 +18,10 @@ pub const FIELDS_NAME: &str = "fields";
 pub struct FieldOptions {
     /// A further vector of its records; may be given several times [metric: cosine, element: f32]
     #[arg(long, value_name = "NAME:DIM[:METRIC[:ELEMENT]]")]
-    vectors: Vec<String>,
+    pub vectors: Vec<String>,
     /// A sparse vector of its records; may be given several times
     #[arg(long, value_name = "NAME")]
-    sparse: Vec<String>,
+    pub sparse: Vec<String>,
 }
 
 impl FieldOptions {

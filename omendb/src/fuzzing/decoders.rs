@@ -205,7 +205,7 @@ pub fn payload(data: &[u8]) {
     let collection = CollectionState::new(1, "fuzz", schema, 9, version);
     let mut effects = Vec::new();
     if let Some(block) = decode_upsert(payload, &collection.schema, 9) {
-        let again = encode_upsert(1, &block);
+        let again = encode_upsert(1, &block).payload;
         let Some(back) = decode_upsert(&again, &collection.schema, 9) else { panic!("a block encodes") };
         assert!(back.ids == block.ids && back.vectors == block.vectors && back.hashes == block.hashes);
         assert!(back.metadata == block.metadata && back.text == block.text && back.fields == block.fields);
@@ -213,7 +213,7 @@ pub fn payload(data: &[u8]) {
         effects.push((2, Effect::Write(Box::new(block))));
     }
     if let Some(ids) = decode_delete(payload) {
-        assert_eq!(decode_delete(&encode_delete(1, &ids)).as_ref(), Some(&ids));
+        assert_eq!(decode_delete(&encode_delete(1, &ids).payload).as_ref(), Some(&ids));
         effects.push((3, Effect::Delete { hashes: hash_ids(&ids, 9), ids }));
     }
     if let Err(e) = apply(&collection, effects, &mut next_source, true) {

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{SegmentEntry, data_path, hex};
 use crate::storage::{File, OpenMode, Storage};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 /// Small pieces are gathered up to this size before they go to the file.
@@ -127,9 +128,12 @@ fn write_in_parallel(
 ) -> Result<Vec<u32>> {
     let join = |_| Error::Unusable("a writer thread panicked".into());
     let (handed_over, waiting) = std::sync::mpsc::sync_channel(1);
+    let all_handed_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Once everything is handed over, the last sync of the file is the next one that is due.
+        let wanted = || waiting.into_iter().take_while(|()| !all_handed_over.load(Ordering::Relaxed));
         // A sync that fails must not be repeated: its error is the outcome of the whole file.
-        let sync = || waiting.into_iter().try_for_each(|()| file.sync_data().map_err(|e| Error::io("sync", path, &e)));
+        let sync = || wanted().try_for_each(|()| file.sync_data().map_err(|e| Error::io("sync", path, &e)));
         let early = (vectors.len >= 2 * EARLY_SYNC_BYTES).then(|| scope.spawn(sync));
         let handed_over = early.is_some().then_some(handed_over);
         let tail = scope.spawn(move || {
@@ -143,6 +147,7 @@ fn write_in_parallel(
         out.seek(vectors.offset)?;
         let mut crcs = out.finish()?;
         crcs.extend(tail.join().map_err(join)??);
+        all_handed_over.store(true, Ordering::Relaxed);
         early.map_or(Ok(Ok(())), |thread| thread.join()).map_err(join)??;
         Ok(crcs)
     })

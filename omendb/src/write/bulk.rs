@@ -10,7 +10,8 @@ use crate::segment::RowSource;
 use crate::segment::reader::Segment;
 use crate::segment::writer::Selection;
 use crate::version::{SegmentView, Version};
-use crate::write::commit::{Op, already_exists, find};
+use crate::write::commit::{Op, find};
+use crate::write::stage::already_exists;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,7 +51,7 @@ impl Engine {
         let vectors = batch.vectors.as_le_bytes();
         let source = BatchRows { batch, vectors: &vectors, hashes: &hashes, stride: collection.schema.stride() };
         let selection = Selection { parts: vec![(&source, std::iter::once(0..source.rows()).collect())] };
-        let seq = collection.version.load().seq;
+        let seq = collection.latest().seq;
         let check = || {
             let order = distinct_by_shard(&batch.ids, &hashes)?;
             let replaced = resolve(collection, &batch.ids, &hashes, &order, add)?;
@@ -109,7 +110,7 @@ impl Engine {
         };
         let segment = Arc::new(Segment::open(&*self.storage, &entry, described, &self.uuid)?);
         // Readers go on: nobody else changes ids or version while this call has the state.
-        let replaced = match Arc::ptr_eq(&bulk.replaced.version, &collection.version.load()) {
+        let replaced = match Arc::ptr_eq(&bulk.replaced.version, &collection.latest()) {
             true => bulk.replaced,
             false => resolve(collection, &bulk.ids, &bulk.hashes, &bulk.order, bulk.add)?,
         };
@@ -130,7 +131,7 @@ impl Engine {
         }
         version.seq = version.seq.max(state.seq);
         version.segments.push(SegmentView { segment, dead: Arc::default() });
-        collection.version.store(Arc::new(version));
+        collection.publish(version);
         drop(guard);
         self.request_compaction(true);
         Ok(bulk.hashes.len())
@@ -140,7 +141,7 @@ impl Engine {
 fn resolve(collection: &CollectionState, ids: &IdColumn, hashes: &[u64], order: &[u32], add: bool) -> Result<Replaced> {
     let guard = collection.ids()?;
     // Under the lock on the ids, so that both agree.
-    let mut replaced = Replaced { rows: Vec::new(), version: collection.version.load_full() };
+    let mut replaced = Replaced { rows: Vec::new(), version: collection.latest() };
     let Some(map) = guard.as_ref().filter(|map| map.len() > 0) else { return Ok(replaced) };
     for row in order {
         let at = *row as usize;

@@ -133,6 +133,6 @@ impl Engine {
         let of = |collection: &Arc<CollectionState>| -> u64 {
             collection.version.load().segments.iter().map(|view| view.segment.columns_memory()).sum()
         };
-        self.collections.load().values().map(of).sum()
+        self.collections().values().map(of).sum()
     }
 }

@@ -4,21 +4,16 @@
 use crate::database::Durability;
 use crate::engine::{CollectionState, Engine, State};
 use crate::error::{Error, Result};
-use crate::fields::FieldColumns;
 use crate::filter::Filter;
-use crate::filter::cache::FilterCache;
 use crate::idmap::{IdMap, Location, MEMTABLE};
 use crate::ids::IdColumn;
 use crate::memtable::{Block, Memtable};
-use crate::record::{BlobColumn, show_id};
-use crate::segment::decode_metadata;
-use crate::text::index::TextSlot;
 use crate::version::Version;
-use crate::wal::{FrameKind, LogWriter, SMALL_CHUNK};
+use crate::wal::{Draft, LogWriter, SMALL_CHUNK};
 use crate::write::bulk::Bulk;
-use crate::write::payload::{encode_delete, encode_upsert};
+use crate::write::payload::encode_upsert;
+use crate::write::stage::Staged;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Thread;
@@ -38,10 +33,8 @@ pub(crate) struct Change {
 /// One write, validated and owned.
 #[derive(Debug)]
 pub(crate) enum Op {
-    /// Writes or replaces.
-    Upsert(Block),
-    /// Refused whole if any id is known.
-    Add(Block),
+    /// Writes or replaces; with `add`, refused whole if any id is known. The writer's own thread has encoded it.
+    Write { block: Box<Block>, frame: Draft, add: bool },
     /// Refused if the id is unknown.
     Update { id: Vec<u8>, hash: u64, change: Change },
     /// Unknown ids are passed over.
@@ -50,10 +43,21 @@ pub(crate) enum Op {
     Bulk(Box<Bulk>),
 }
 
+impl Op {
+    pub(crate) fn write(collection: u32, block: Block, add: bool) -> Op {
+        Op::Write { frame: encode_upsert(collection, &block), block: Box::new(block), add }
+    }
+
+    /// Whether its outcome depends on earlier writes of its group.
+    fn looks_back(&self) -> bool {
+        !matches!(self, Op::Write { add: false, .. })
+    }
+}
+
 /// One writer's place in the queue.
 #[derive(Debug)]
-struct Ticket {
-    collection: Arc<CollectionState>,
+pub(super) struct Ticket {
+    pub(super) collection: Arc<CollectionState>,
     op: Mutex<Option<Op>>,
     turn: Mutex<Turn>,
     writer: Thread,
@@ -69,7 +73,7 @@ enum Turn {
 
 impl Ticket {
     /// The writer learns of it when the group is done.
-    fn answer(&self, result: Result<usize>) {
+    pub(super) fn answer(&self, result: Result<usize>) {
         *self.turn.lock() = Turn::Answered(result);
     }
 
@@ -92,16 +96,40 @@ struct Pending {
     led: bool,
 }
 
+/// Most groups that one writer commits in a row, its own among them.
+const GROUPS_LED: usize = 4;
+
 /// The writers that wait for their turn.
 #[derive(Debug, Default)]
 pub(crate) struct CommitQueue {
     pending: Mutex<Pending>,
 }
 
-/// A group under way. When it ends, however it does, the next one begins and every writer of this one is woken.
+/// The one writer who commits for all, and the group under way. However it ends, every writer of the group is woken,
+/// and somebody leads while anybody waits.
 struct Lead<'a> {
     engine: &'a Engine,
     group: Vec<Arc<Ticket>>,
+}
+
+impl Lead<'_> {
+    /// Begins a group of all who wait; false where nobody does.
+    fn gather(&mut self) -> bool {
+        self.group = std::mem::take(&mut self.engine.queue.pending.lock().tickets);
+        !self.group.is_empty()
+    }
+
+    /// Ends the group.
+    fn wake(&mut self) {
+        for ticket in self.group.drain(..) {
+            let mut turn = ticket.turn.lock();
+            if !matches!(*turn, Turn::Answered(_)) {
+                *turn = Turn::Answered(Err(self.engine.poison("a commit was abandoned half-way")));
+            }
+            drop(turn);
+            ticket.writer.unpark();
+        }
+    }
 }
 
 impl Drop for Lead<'_> {
@@ -114,14 +142,7 @@ impl Drop for Lead<'_> {
             *next.turn.lock() = Turn::Lead;
             next.writer.unpark();
         }
-        for ticket in &self.group {
-            let mut turn = ticket.turn.lock();
-            if !matches!(*turn, Turn::Answered(_)) {
-                *turn = Turn::Answered(Err(self.engine.poison("a commit was abandoned half-way")));
-            }
-            drop(turn);
-            ticket.writer.unpark();
-        }
+        self.wake();
     }
 }
 
@@ -129,24 +150,6 @@ impl Drop for Lead<'_> {
 pub(crate) enum Effect {
     Write(Box<Block>),
     Delete { ids: IdColumn, hashes: Vec<u64> },
-}
-
-/// Where an id stands, as seen by the later writes of a group.
-enum Overlay {
-    Row { effect: usize, row: u32 },
-    Deleted,
-}
-
-/// The writes of a group that wait for the log.
-#[derive(Default)]
-struct Staged {
-    frames: Vec<(FrameKind, Vec<u8>)>,
-    effects: Vec<(Arc<CollectionState>, Effect)>,
-    /// Who waits, and what to answer on success.
-    tickets: Vec<(Arc<Ticket>, usize)>,
-    overlay: HashMap<(u32, Vec<u8>), Overlay>,
-    /// Later writes of the group look at earlier ones.
-    track: bool,
 }
 
 impl Engine {
@@ -169,25 +172,36 @@ impl Engine {
             // The writers of the group before are just being woken: those that write again at once join this one.
             std::thread::yield_now();
         }
-        let group = std::mem::take(&mut self.queue.pending.lock().tickets);
-        let lead = Lead { engine: self, group };
-        self.commit_group(&lead.group);
-        self.after_commit();
-        drop(lead);
+        self.lead();
         ticket.wait().unwrap_or_else(|| Err(Error::Unusable("a commit ended without an outcome".into())))
+    }
+
+    /// Commits what waits, and what comes meanwhile, up to a limit: a writer that has to be woken first would begin
+    /// later than this one can.
+    fn lead(&self) {
+        let mut lead = Lead { engine: self, group: Vec::new() };
+        for _ in 0..GROUPS_LED {
+            if !lead.gather() {
+                return;
+            }
+            self.commit_group(&lead.group);
+            self.after_commit();
+            lead.wake();
+        }
     }
 
     fn commit_group(&self, group: &[Arc<Ticket>]) {
         let mut state = self.state.lock();
-        let mut staged = Staged { track: group.len() > 1, ..Staged::default() };
+        let looks_back = |ticket: &Arc<Ticket>| ticket.op.lock().as_ref().is_some_and(Op::looks_back);
+        let track = group.len() > 1 && group.iter().any(looks_back);
+        let mut staged = Staged::new(track);
         for ticket in group {
             let Some(op) = ticket.op.lock().take() else { continue };
             let refused = self.writable().and_then(|()| alive(&ticket.collection));
             match (refused, op) {
                 (Err(e), _) => ticket.answer(Err(e)),
                 (Ok(()), Op::Bulk(bulk)) => {
-                    self.commit_staged(&mut state, std::mem::take(&mut staged));
-                    staged.track = true;
+                    self.commit_staged(&mut state, std::mem::replace(&mut staged, Staged::new(track)));
                     let result = self.commit_bulk(&mut state, &ticket.collection, *bulk);
                     ticket.answer(result);
                 }
@@ -230,17 +244,17 @@ impl Engine {
         }
     }
 
-    fn log_frames(&self, state: &mut State, frames: &[(FrameKind, Vec<u8>)], deletes: bool) -> Result<()> {
+    fn log_frames(&self, state: &mut State, frames: &[Draft], deletes: bool) -> Result<()> {
         self.not_poisoned()?;
         self.ensure_log(state, deletes)?;
         let (first, durable) = (state.seq + 1, state.durable_seq);
         let Some(log) = state.log.as_mut() else {
             return Err(Error::Unusable("the log is not open".into()));
         };
-        let bytes = frames.iter().map(|(_, payload)| LogWriter::frame_bytes(payload.len())).sum();
+        let bytes = frames.iter().map(Draft::frame_bytes).sum();
         log.prepare(bytes, deletes).map_err(|e| self.poison_if_indeterminate(e))?;
-        for ((kind, payload), seq) in frames.iter().zip(first..) {
-            log.push(*kind, seq, durable, payload);
+        for (frame, seq) in frames.iter().zip(first..) {
+            log.push(frame, seq, durable);
         }
         let written = log.write().and_then(|()| match self.options.durability {
             Durability::Commit if crate::mutant::active("ack-before-sync") => Ok(()),
@@ -314,7 +328,7 @@ pub(crate) fn apply(
 ) -> Result<()> {
     let mut guard = collection.ids_mut()?;
     let Some(ids) = guard.as_mut() else { return Ok(()) };
-    let mut version = Version::clone(&collection.version.load());
+    let mut version = Version::clone(&collection.latest());
     for (seq, effect) in effects {
         version.seq = version.seq.max(seq);
         match effect {
@@ -331,8 +345,11 @@ pub(crate) fn apply(
             }
         }
     }
+    if let Some(memtable) = version.memtables.last_mut() {
+        memtable.merge();
+    }
     collection.id_memory.store(ids.memory(), Ordering::Relaxed);
-    collection.version.store(Arc::new(version));
+    collection.publish(version);
     Ok(())
 }
 
@@ -390,195 +407,6 @@ pub(crate) fn find(ids: &IdMap, version: &Version, hash: u64, encoded: &[u8]) ->
         (None, Some(e)) => Err(e),
         (None, None) => Ok(None),
     }
-}
-
-impl Staged {
-    /// Resolves one write against the state and the writes before it; nothing is logged if it is refused.
-    fn add(&mut self, ticket: &Arc<Ticket>, op: Op) -> Result<()> {
-        let collection = &ticket.collection;
-        match op {
-            Op::Upsert(block) => {
-                // Finds damage in the ids now, when refusing is still possible.
-                self.known(collection, &block, false)?;
-                self.write(ticket, block, None)
-            }
-            Op::Add(block) => {
-                if let Some(row) = self.known(collection, &block, true)? {
-                    return Err(already_exists(&block.ids, row));
-                }
-                self.write(ticket, block, None)
-            }
-            Op::Update { id, hash, change } => {
-                let block = self.updated(collection, &id, hash, &change)?;
-                self.write(ticket, block, Some(1))
-            }
-            Op::Delete { ids, hashes, filter } => self.delete(ticket, &ids, &hashes, filter.as_ref()),
-            Op::Bulk(_) => Ok(()),
-        }
-    }
-
-    fn write(&mut self, ticket: &Arc<Ticket>, block: Block, count: Option<usize>) -> Result<()> {
-        let collection = &ticket.collection;
-        let effect = self.effects.len();
-        if self.track {
-            for row in 0..block.len() {
-                let key = (collection.id, block.ids.encoded(row).to_vec());
-                self.overlay.insert(key, Overlay::Row { effect, row: row as u32 });
-            }
-        }
-        self.frames.push((FrameKind::Upsert, encode_upsert(collection.id, &block)));
-        self.tickets.push((Arc::clone(ticket), count.unwrap_or(block.len())));
-        self.effects.push((Arc::clone(collection), Effect::Write(Box::new(block))));
-        Ok(())
-    }
-
-    /// What the earlier writes of the group say of an id: known, deleted, or nothing.
-    fn overlaid(&self, collection: &CollectionState, id: &[u8]) -> Option<bool> {
-        if self.overlay.is_empty() {
-            return None;
-        }
-        self.overlay.get(&(collection.id, id.to_vec())).map(|o| matches!(o, Overlay::Row { .. }))
-    }
-
-    /// The first row whose id is known (if `stop`); every candidate is read.
-    fn known(&self, collection: &CollectionState, block: &Block, stop: bool) -> Result<Option<usize>> {
-        let guard = collection.ids()?;
-        let Some(ids) = guard.as_ref() else { return Ok(None) };
-        let version = collection.version.load();
-        for row in 0..block.len() {
-            let id = block.ids.encoded(row);
-            let found = find(ids, &version, block.hashes[row], id)?.is_some();
-            if stop && self.overlaid(collection, id).unwrap_or(found) {
-                return Ok(Some(row));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The whole record after an update.
-    fn updated(&self, collection: &CollectionState, id: &[u8], hash: u64, change: &Change) -> Result<Block> {
-        let unknown = || {
-            Error::NotFound(format!(
-                "id {} in collection {:?}: update changes existing records, upsert makes new ones",
-                show_id(crate::ids::decode(id)),
-                collection.name
-            ))
-        };
-        let merge = |source: &dyn crate::segment::RowSource, row: u32| -> Result<Block> {
-            let vector = match &change.vector {
-                Some(vector) => vector.clone(),
-                None => source.vectors(row, 1)?.to_vec(),
-            };
-            let blob = |new: &Option<Vec<u8>>, old: Result<&[u8]>| -> Result<Option<BlobColumn>> {
-                let mut column = BlobColumn::default();
-                match new {
-                    Some(new) => column.push_stored(new),
-                    None => column.push_stored(old?),
-                }
-                Ok((!column.bytes.is_empty()).then_some(column))
-            };
-            let mut fields = FieldColumns::default();
-            for field in 0..collection.schema.fields.len() {
-                let new = change.fields.iter().find(|(number, _)| *number == field).map(|(_, value)| value.clone());
-                if let Some(column) = blob(&new, source.field(field, row))? {
-                    fields.set(field, column);
-                }
-            }
-            Ok(Block {
-                start: 0,
-                hashes: vec![hash],
-                ids: IdColumn { bytes: id.to_vec(), ends: vec![id.len() as u32] },
-                stride: vector.len(),
-                vectors: vector,
-                metadata: blob(&change.metadata, source.metadata(row))?,
-                text: blob(&change.text, source.text(row))?,
-                fields,
-                text_slot: TextSlot::default(),
-                filters: FilterCache::default(),
-            })
-        };
-        match self.overlay.get(&(collection.id, id.to_vec())) {
-            Some(Overlay::Deleted) => return Err(unknown()),
-            Some(Overlay::Row { effect, row }) => {
-                if let Some((_, Effect::Write(block))) = self.effects.get(*effect) {
-                    return merge(&**block, *row);
-                }
-            }
-            None => {}
-        }
-        let guard = collection.ids()?;
-        let version = collection.version.load();
-        let at = guard.as_ref().map_or(Ok(None), |ids| find(ids, &version, hash, id))?;
-        match at.and_then(|at| version.source(at)) {
-            Some((source, row)) => merge(source, row),
-            None => Err(unknown()),
-        }
-    }
-
-    fn delete(&mut self, ticket: &Arc<Ticket>, ids: &IdColumn, hashes: &[u64], filter: Option<&Filter>) -> Result<()> {
-        let collection = &ticket.collection;
-        let mut present = IdColumn::default();
-        let mut present_hashes = Vec::new();
-        {
-            let guard = collection.ids()?;
-            let version = collection.version.load();
-            let Some(map) = guard.as_ref() else { return Ok(()) };
-            for (row, hash) in hashes.iter().enumerate() {
-                let id = ids.encoded(row);
-                let at = find(map, &version, *hash, id)?;
-                if let Some(filter) = filter {
-                    // The record may have changed since the filter chose it.
-                    let source = at.and_then(|at| version.source(at));
-                    let Some((source, row)) = source.filter(|_| self.overlaid(collection, id).is_none()) else {
-                        continue;
-                    };
-                    if !filter.matches(decode_metadata(source.metadata(row)?)?.as_ref()) {
-                        continue;
-                    }
-                }
-                if self.overlaid(collection, id).unwrap_or(at.is_some()) {
-                    present.bytes.extend_from_slice(id);
-                    present.ends.push(present.bytes.len() as u32);
-                    present_hashes.push(*hash);
-                }
-            }
-        }
-        if present.is_empty() {
-            ticket.answer(Ok(0));
-            return Ok(());
-        }
-        if self.track {
-            for row in 0..present.len() {
-                self.overlay.insert((collection.id, present.encoded(row).to_vec()), Overlay::Deleted);
-            }
-        }
-        self.frames.push((FrameKind::Delete, encode_delete(collection.id, &present)));
-        self.tickets.push((Arc::clone(ticket), present.len()));
-        self.effects.push((Arc::clone(collection), Effect::Delete { ids: present, hashes: present_hashes }));
-        Ok(())
-    }
-
-    /// Answers everything but the deletes with `error` and stages the deletes anew, against what is stored.
-    fn only_deletes(self, error: &Error) -> Staged {
-        let mut kept = Staged { track: true, ..Staged::default() };
-        for ((ticket, _), (_, effect)) in self.tickets.into_iter().zip(self.effects) {
-            let result = match effect {
-                Effect::Write(_) => Err(error.clone()),
-                Effect::Delete { ids, hashes } => kept.delete(&ticket, &ids, &hashes, None),
-            };
-            if let Err(e) = result {
-                ticket.answer(Err(e));
-            }
-        }
-        kept
-    }
-}
-
-pub(crate) fn already_exists(ids: &IdColumn, row: usize) -> Error {
-    Error::AlreadyExists(format!(
-        "id {} is known: add refuses known ids, upsert replaces them; nothing of the batch was written",
-        show_id(ids.get(row))
-    ))
 }
 
 /// A fresh, empty memtable.

@@ -80,12 +80,12 @@ impl Engine {
         }
         let mut frozen = Vec::new();
         for collection in collections {
-            let mut version = Version::clone(&collection.version.load());
+            let mut version = Version::clone(&collection.latest());
             if version.memtables.iter().any(|m| m.rows() > 0) {
                 let _published_under = collection.ids_mut()?;
                 frozen.push((Arc::clone(&collection), version.clone()));
                 version.memtables.push(new_memtable(&mut state.next_source));
-                collection.version.store(Arc::new(version));
+                collection.publish(version);
             }
         }
         Ok(Some((frozen, log_start, state.seq)))

@@ -189,7 +189,7 @@ impl Engine {
         let of = |c: &Arc<CollectionState>| -> u64 {
             c.version.load().segments.iter().flat_map(|v| v.segment.graphs()).map(|g| g.bytes).sum()
         };
-        self.collections.load().values().map(of).sum()
+        self.collections().values().map(of).sum()
     }
 
     /// Several segments without graphs become one first, together with those that have one and are small beside them:

@@ -158,7 +158,7 @@ fn rows_dead_meanwhile(edit: &Edit) -> Result<RoaringBitmap> {
 fn publish(edit: &Edit, dead: RoaringBitmap) -> Result<()> {
     let collection = &edit.collection;
     let mut guard = collection.ids_mut()?;
-    let mut version = Version::clone(&collection.version.load());
+    let mut version = Version::clone(&collection.latest());
     if let (Some(output), Some(ids)) = (&edit.output, guard.as_mut()) {
         relocate(ids, output, &dead)?;
     }
@@ -169,7 +169,7 @@ fn publish(edit: &Edit, dead: RoaringBitmap) -> Result<()> {
         // Oldest first, by the newest commit each may hold.
         version.segments.sort_by_key(|v| (v.segment.entry.seq, v.segment.id_number()));
     }
-    collection.version.store(Arc::new(version));
+    collection.publish(version);
     Ok(())
 }
 

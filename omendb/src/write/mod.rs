@@ -10,4 +10,5 @@ pub(crate) mod install;
 pub(crate) mod payload;
 pub(crate) mod recover;
 pub(crate) mod sparse;
+pub(crate) mod stage;
 pub(crate) mod text;

@@ -9,17 +9,16 @@
 
 use crate::codec::Reader;
 use crate::fields::{FieldColumns, decode_blobs, encode_blobs};
-use crate::filter::cache::FilterCache;
 use crate::ids::{IdColumn, decode};
 use crate::memtable::{Block, hash_ids};
 use crate::schema::Schema;
-use crate::text::index::TextSlot;
+use crate::wal::{Draft, FrameKind};
 
 const HAS_METADATA: u32 = 1;
 const HAS_TEXT: u32 = 2;
 const HAS_FIELDS: u32 = 4;
 
-pub(crate) fn encode_upsert(collection: u32, block: &Block) -> Vec<u8> {
+pub(crate) fn encode_upsert(collection: u32, block: &Block) -> Draft {
     let mut out = Vec::with_capacity(16 + block.memory() as usize);
     let flag = |there: bool, flag: u32| if there { flag } else { 0 };
     let flags = flag(block.metadata.is_some(), HAS_METADATA)
@@ -33,13 +32,13 @@ pub(crate) fn encode_upsert(collection: u32, block: &Block) -> Vec<u8> {
     if flags & HAS_FIELDS != 0 {
         block.fields.encode(&mut out);
     }
-    out
+    Draft::new(FrameKind::Upsert, out)
 }
 
-pub(crate) fn encode_delete(collection: u32, ids: &IdColumn) -> Vec<u8> {
+pub(crate) fn encode_delete(collection: u32, ids: &IdColumn) -> Draft {
     let mut out = Vec::with_capacity(16 + ids.bytes.len() + ids.len() * 4);
     encode_ids(&mut out, collection, 0, ids);
-    out
+    Draft::new(FrameKind::Delete, out)
 }
 
 fn encode_ids(out: &mut Vec<u8>, collection: u32, flags: u32, ids: &IdColumn) {
@@ -70,18 +69,7 @@ pub(crate) fn decode_upsert(payload: &[u8], schema: &Schema, hash_seed: u64) -> 
         _ => FieldColumns::decode(&mut r, rows, schema)?,
     };
     let hashes = hash_ids(&ids, hash_seed);
-    r.is_empty().then_some(Block {
-        start: 0,
-        hashes,
-        ids,
-        vectors,
-        stride,
-        metadata,
-        text,
-        fields,
-        text_slot: TextSlot::default(),
-        filters: FilterCache::default(),
-    })
+    r.is_empty().then_some(Block { start: 0, hashes, ids, vectors, stride, metadata, text, fields, ..Block::default() })
 }
 
 pub(crate) fn decode_delete(payload: &[u8]) -> Option<IdColumn> {
@@ -121,7 +109,7 @@ mod tests {
             .with_sparse("terms", [None, Some(&Sparse::default()), Some(&terms)]);
         batch.validate(&schema).unwrap();
         let block = Block::from_batch(&batch, 8, hash_ids(&ids, 9));
-        let payload = encode_upsert(4, &block);
+        let payload = encode_upsert(4, &block).payload;
         let back = decode_upsert(&payload, &schema, 9).unwrap();
         assert_eq!(collection_of(&payload), Some(4));
         assert_eq!((&back.ids, &back.vectors, &back.hashes), (&block.ids, &block.vectors, &block.hashes));
@@ -130,7 +118,7 @@ mod tests {
         for cut in 0..payload.len() {
             assert!(decode_upsert(&payload[..cut], &schema, 9).is_none(), "cut at {cut}");
         }
-        let payload = encode_delete(4, &ids);
+        let payload = encode_delete(4, &ids).payload;
         assert_eq!(decode_delete(&payload), Some(ids));
     }
 }

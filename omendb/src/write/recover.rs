@@ -2,7 +2,7 @@
 //! the last step it only reads.
 
 use crate::database::{Options, RecoveryReport};
-use crate::engine::{CollectionState, Opened, State};
+use crate::engine::{CollectionState, Collections, Opened, State};
 use crate::error::{Error, Result};
 use crate::idmap::MEMTABLE;
 use crate::index::derived::parse_segment;
@@ -225,9 +225,9 @@ impl Recovery<'_> {
     fn mark_damaged(&self) {
         let damaged = Arc::new(self.damaged.clone());
         for collection in self.collections.values() {
-            let mut version = Version::clone(&collection.version.load());
+            let mut version = Version::clone(&collection.latest());
             version.damaged = Arc::clone(&damaged);
-            collection.version.store(Arc::new(version));
+            collection.publish(version);
         }
     }
 
@@ -318,7 +318,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn finish(&mut self) -> BTreeMap<String, Arc<CollectionState>> {
+    fn finish(&mut self) -> Collections {
         std::mem::take(&mut self.collections).into_values().map(|c| (c.name.clone(), c)).collect()
     }
 }

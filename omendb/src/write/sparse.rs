@@ -130,6 +130,6 @@ impl Engine {
         let of = |collection: &Arc<CollectionState>| -> u64 {
             collection.version.load().segments.iter().map(|view| of_segment(collection, &view.segment)).sum()
         };
-        self.collections.load().values().map(of).sum()
+        self.collections().values().map(of).sum()
     }
 }

@@ -142,7 +142,7 @@ impl Engine {
 
     /// Memory of the text indexes that are in no file yet.
     pub(crate) fn text_memory(&self) -> u64 {
-        self.collections.load().values().map(|c| text_memory(c)).sum()
+        self.collections().values().map(|c| text_memory(c)).sum()
     }
 }
 
