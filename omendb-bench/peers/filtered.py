@@ -7,8 +7,8 @@ FOLDER is a data set of compare.py. Every row gets two integer labels: `even`, w
 distance from one row, so that a filter `near < w` passes a ball. First each peer by itself is prepared: it builds its
 store, and for each share of rows that pass it is asked with growing effort until its recall@10 is .95; both are kept
 (--keep) and not repeated by the next run. `--prepare` does just that. Then all peers, each a process of its own pinned
-to the same core, are asked in turns at these efforts, one query at a time, for the table of queries a second; where no
-effort is enough, at the highest. Exact answers are computed with numpy.
+to the same core, are asked in turns at these efforts, one query at a time, for the table of queries a second of
+processor time; where no effort is enough, at the highest. Exact answers are computed with numpy.
 """
 import argparse
 import datetime
@@ -269,14 +269,13 @@ def serve(given):
         case, effort, limit = json.loads(line)
         field, share = CASES[case]
         peer.search(queries[-1], field, width_of(share), effort)
-        found, clock = [], time.perf_counter()
+        found, clock, busy = [], time.perf_counter(), time.process_time()
         for query in queries:
             asked[case] += given.fresh
             found.append(peer.search(query, field, width_of(share) - asked[case], effort))
-            seconds = time.perf_counter() - clock
-            if seconds > limit:
+            if time.perf_counter() - clock > limit:
                 break
-        print(json.dumps({"found": found, "qps": len(found) / seconds}), flush=True)
+        print(json.dumps({"found": found, "qps": len(found) / (time.process_time() - busy)}), flush=True)
 
 
 class Peer(compare.Program):
@@ -345,7 +344,7 @@ def report(names, tuned, rates, given):
     versions = ", ".join(f"{name} {version(PEERS[name].PACKAGE)}" for name in names)
     lines = [
         f"{datetime.date.today()}, {compare.machine()}, load average {load_average}; {versions}. "
-        f"{Path(given.folder).name}, the first {given.rows:,} rows; queries a second, one at a time on one core, best of "
+        f"{Path(given.folder).name}, the first {given.rows:,} rows; queries a second of processor time, one at a time on one core, best of "
         f"{given.rounds} rounds of up to {given.seconds:g} s (recall@10 at that effort); "
         f"{'each query with a bound of its own' if given.fresh else 'one filter for all queries of a line'}. "
         f"Ahead: the rate of {names[0]} over the best peer's.",
