@@ -69,32 +69,35 @@ class Settled(OmenDB):
 class Chroma:
     PACKAGE, EFFORTS, WRITES = "chromadb", BEAMS, "SQLite, index by its own log"
 
-    def client(self):
+    def connect(self):
         import chromadb
-        return chromadb.PersistentClient("data", settings=chromadb.Settings(anonymized_telemetry=False))
+        self.client = chromadb.PersistentClient("data", settings=chromadb.Settings(anonymized_telemetry=False))
 
     def write(self, ids, vectors):
+        self.connect()
         hnsw = {"space": "l2", "max_neighbors": 16, "ef_construction": 200, "num_threads": os.cpu_count()}
-        self.docs = self.client().create_collection("vectors", configuration={"hnsw": hnsw}, embedding_function=None)
+        docs = self.client.create_collection("vectors", configuration={"hnsw": hnsw}, embedding_function=None)
         for start in range(0, len(ids), 5_000):
-            self.docs.add(ids[start : start + 5_000], vectors[start : start + 5_000])
+            docs.add(ids[start : start + 5_000], vectors[start : start + 5_000])
 
-    def open(self):
-        self.docs = self.client().get_collection("vectors", embedding_function=None)
-        self.effort = None
+    def open(self, effort=BEAMS[-1]):
+        self.connect()
+        self.docs, self.effort = self.client.get_collection("vectors", embedding_function=None), effort
+        self.docs.modify(configuration={"hnsw": {"ef_search": effort}})
 
     def search(self, query, effort):
-        if effort != self.effort:
-            self.docs.modify(configuration={"hnsw": {"ef_search": effort}})
-            self.effort = effort
+        if effort != self.effort:  # an index keeps the effort with which it was loaded
+            self.client.close()
+            self.open(effort)
         return self.docs.query(query, n_results=K, include=[])["ids"][0]
 
     def close(self):
-        pass
+        self.client.close()
 
 
 class LanceDB:
-    PACKAGE, EFFORTS, WRITES = "lancedb", [(n, r) for n in (1, 2, 4, 8, 16, 32) for r in (1, 4)], "a version a write, IVF_HNSW_SQ"
+    PACKAGE, WRITES = "lancedb", "a version a write, IVF_HNSW_SQ"
+    EFFORTS = [(n, r) for n in (1, 2, 4, 8, 16, 32) for r in (1, 4)]
 
     def write(self, ids, vectors):
         import lancedb
@@ -117,7 +120,7 @@ class LanceDB:
 
     def search(self, query, effort):
         probes, refine = effort
-        found = self.docs.search(query).nprobes(probes).refine_factor(refine).select(["id"]).limit(K)
+        found = self.docs.search(query).nprobes(probes).refine_factor(refine).select(["id", "_distance"]).limit(K)
         return found.to_arrow()["id"].to_pylist()
 
     def close(self):
@@ -284,11 +287,12 @@ def write(database, arguments):
     ids = [f"sift_{row:07}" for row in range(len(vectors))]
     importlib.import_module(MODULES.get(database.PACKAGE, database.PACKAGE))
     start = time.perf_counter()
+    busy = time.process_time()
     database.write(ids, vectors)
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     database.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"ingest": seconds, "disk": folder_bytes() / vectors.nbytes, "memory": peak / vectors.nbytes}
+    return {"ingest": seconds, "processor": busy, "disk": folder_bytes() / vectors.nbytes, "memory": peak / vectors.nbytes}
 
 
 def pin(core):
@@ -331,14 +335,37 @@ def one(arguments):
 
 
 def run(name, arguments, scratch):
+    """The figures of one database; those of a step that took longer than the limit, and of the next, are missing."""
     figures = {}
     for step in ("write", "search"):
         command = [sys.executable, __file__, *sys.argv[1:], "--one", name, "--step", step]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, timeout=arguments.limit)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, timeout=arguments.limit)
+        except subprocess.TimeoutExpired:
+            print(f"{name}: {step} was given up after {arguments.limit:g} s", file=sys.stderr)
+            break
         if done.returncode != 0:
             raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
         figures.update(json.loads(done.stdout.splitlines()[-1]))
+    print(name, figures, file=sys.stderr, flush=True)
     return figures
+
+
+def line(name, rounds, rows):
+    """A row of the table, with the best of the rounds; a dash where none has the figure."""
+    database = DATABASES[name]
+    low = min(rounds, key=lambda f: f.get("ingest", float("inf")))
+    fast = max(rounds, key=lambda f: f.get("qps", 0))
+    shown = [f"{name} {importlib.metadata.version(database.PACKAGE)}", database.WRITES]
+    shown += [f"{low['ingest']:.2f} s", f"{rows / low['ingest']:,.0f}"] if low else ["-", "-"]
+    shown += [f"{min(f['processor'] for f in rounds if 'processor' in f):.1f} s"] if low else ["-"]
+    if "qps" in fast:
+        shown += [f"{fast['us']:,.0f} us", f"{fast['qps']:,.0f}", f"{fast['recall']:.3f}"]
+        shown += [f"{min(f['reopen'] for f in rounds if 'reopen' in f) * 1e3:,.0f} ms"]
+    else:
+        shown += ["-"] * 4
+    shown += [f"{low['disk']:.2f}x", f"{low['memory']:.1f}x"] if low else ["-", "-"]
+    return f"| {' | '.join(shown)} |"
 
 
 def main():
@@ -363,19 +390,15 @@ def main():
                 importlib.metadata.version(DATABASES[name].PACKAGE)
                 with tempfile.TemporaryDirectory() as scratch:
                     rounds.setdefault(name, []).append(run(name, arguments, scratch))
-            except (importlib.metadata.PackageNotFoundError, RuntimeError, subprocess.TimeoutExpired) as e:
+            except (importlib.metadata.PackageNotFoundError, RuntimeError) as e:
                 print(f"{name} is left out: {e}", file=sys.stderr)
-    print(f"{arguments.set}, the first {arguments.rows:,} rows, {arguments.queries} queries, best of {arguments.rounds} rounds.\n")
-    print("| database | written | ingest until indexed | vectors a second | a search (median) | searches a second | recall@10 | reopen | disk | memory |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"{arguments.set}, the first {arguments.rows:,} rows, {arguments.queries} queries, ", end="")
+    print(f"best of {arguments.rounds} rounds.\n")
+    heads = ["database", "written", "ingest until indexed", "vectors a second", "processor time"]
+    heads += ["a search (median)", "searches a second", "recall@10", "reopen", "disk", "memory"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for name, each in rounds.items():
-        database = DATABASES[name]
-        low, fast = min(each, key=lambda f: f["ingest"]), max(each, key=lambda f: f["qps"])
-        print(
-            f"| {name} {importlib.metadata.version(database.PACKAGE)} | {database.WRITES} | {low['ingest']:.2f} s "
-            f"| {arguments.rows / low['ingest']:,.0f} | {fast['us']:,.0f} us | {fast['qps']:,.0f} | {fast['recall']:.3f} "
-            f"| {min(f['reopen'] for f in each) * 1e3:,.0f} ms | {low['disk']:.2f}x | {low['memory']:.1f}x |"
-        )
+        print(line(name, each, arguments.rows))
 
 
 if __name__ == "__main__":
