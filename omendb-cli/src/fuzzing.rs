@@ -73,7 +73,7 @@ fn import(dir: &Path, name: &str, format: Option<Format>, bytes: &[u8]) -> Resul
         import.fields.sparse = vec!["terms".into()];
     }
     let db = Options::new().background(false).open_on(Arc::new(MemStorage::new()))?;
-    let ids: BTreeSet<Id> = import.into_new(&db)?.into_iter().collect();
+    let ids: BTreeSet<Id> = import.to_new(&db)?.into_iter().collect();
     let collection = db.collection(&db.collections()[0])?;
     let records = collection.iterate()?.collect::<std::result::Result<Vec<_>, _>>()?;
     assert_eq!(records.into_iter().map(|record| record.id).collect::<BTreeSet<_>>(), ids, "{name}");

@@ -48,6 +48,7 @@
 //! - [`limits`]: what is the most of everything.
 //! - [`Filter`]: conditions on metadata, for searches, counts, deletions and iteration.
 
+mod budget;
 mod check;
 mod checksum;
 mod codec;

@@ -122,7 +122,7 @@ impl Import {
     }
 
     /// Imports the file into a new collection of a database, in one go. Returns the ids of all rows.
-    pub fn into_new(&self, db: &Database) -> Result<Vec<Id>> {
+    pub fn to_new(&self, db: &Database) -> Result<Vec<Id>> {
         let mut source = formats::open(&self.file, self.format, &self.columns)?;
         let schema = self.fields.add_to(self.schema(&*source)?)?;
         let collection = db.create_collection(&self.collection_name()?, schema)?;

@@ -60,8 +60,8 @@ fn unindexed(version: &Version) -> Vec<u32> {
 /// Segments with graphs are small beside others if together they have at most this share of their rows.
 const DWARFED: u64 = 4;
 
-/// These segments and, behind them, those with graphs that are small beside them: a graph over all takes little longer to
-/// build, and searches walk one graph less for each.
+/// These segments and, behind them, those with graphs that are small beside them: a graph over all takes little longer
+/// to build, and searches walk one graph less for each.
 fn with_dwarfed(version: &Version, mut ids: Vec<u32>) -> Vec<u32> {
     let rows = |v: &SegmentView| u64::from(v.segment.rows()) - v.dead.len();
     let most = ids.iter().filter_map(|id| version.segment(*id)).map(rows).sum::<u64>() / DWARFED;
