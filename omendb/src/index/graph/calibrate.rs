@@ -3,7 +3,8 @@
 use super::exact::{self, Kind};
 use super::layout::GraphIndex;
 use super::parallel::Task;
-use super::search::{Effort, Scratch};
+use super::scratch::Scratch;
+use super::search::Effort;
 use super::{Rows, mix};
 use crate::distance::codes;
 use crate::distance::gemm::{self, KeyBits, NO_KEY, RowBlock, TILE, Tile};

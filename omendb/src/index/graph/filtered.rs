@@ -6,7 +6,8 @@
 //! the query, the walk therefore does not search all that is nearer, but goes from one of them to the next.
 
 use super::layout::GraphIndex;
-use super::search::{Effort, Nearest, Queue, Scratch, SearchStats, Sieve, ordered, unordered};
+use super::scratch::{Nearest, Queue, Scratch, Sieve, ordered, unordered};
+use super::search::{Effort, SearchStats};
 use crate::distance::codes;
 use roaring::RoaringBitmap;
 use std::cmp::Reverse;

@@ -12,6 +12,7 @@ pub(crate) mod points;
 mod prune;
 mod reach;
 mod repair;
+mod scratch;
 mod search;
 mod signs;
 #[cfg(test)]
@@ -26,7 +27,8 @@ pub(crate) use filtered::Passing;
 pub use layout::GraphIndex;
 pub(crate) use layout::Keep;
 pub(crate) use points::mix;
-pub use search::{Effort, Scratch, SearchStats};
+pub use scratch::Scratch;
+pub use search::{Effort, SearchStats};
 
 /// The rows of a segment: `count` stored vectors, `stride` bytes apart, in the schema's element type.
 #[derive(Debug, Clone, Copy)]
