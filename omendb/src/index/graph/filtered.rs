@@ -17,9 +17,12 @@ const STARTS: u64 = 32;
 /// Detours on the way to the query's neighbourhood.
 const APPROACH: usize = 64;
 /// Detours for each node that passes, in multiples of what there are if those are spread evenly.
-const DETOURS: f32 = 3.0;
+const DETOURS: f32 = 8.0;
 /// Detours for each node that passes where those lie apart.
 const DETOURS_APART: f32 = 3.0;
+/// How much farther detours may lie for each halving of the share that passes: the fewer rows pass, the fewer ways lead
+/// to each.
+const FARTHER: f32 = 0.015;
 /// How much more slack a walk takes among rows some of whose neighbours do not pass.
 const BESIDE: f32 = 0.03;
 /// How much more it takes where the rows that pass lie apart, for each halving of their share and at most: fewer edges
@@ -48,6 +51,11 @@ impl Passing {
         let place = |index: u64| (index * rows.len() / STARTS.min(rows.len())) as u32;
         let starts = (0..STARTS.min(rows.len())).filter_map(|index| rows.select(place(index)).and_then(node)).collect();
         Passing { bits, share: rows.len() as f32 / nodes.len().max(1) as f32, starts }
+    }
+
+    /// How often half of all nodes would have to be taken away until as few are left.
+    fn halvings(&self) -> f32 {
+        -self.share.max(f32::MIN_POSITIVE).log2()
     }
 
     #[inline]
@@ -110,6 +118,8 @@ struct Pace {
     /// Detours allowed so far, and for each further node that passes.
     allowed: f32,
     each: f32,
+    /// How much farther detours may lie than those of a walk all of whose nodes pass.
+    farther: f32,
     /// The slack for nodes that pass.
     slack: f32,
     /// Whether the rows that pass lie apart from what is near the query: detours are made only next to them.
@@ -119,13 +129,13 @@ struct Pace {
 impl Pace {
     fn new(passing: &Passing, effort: &Effort) -> Pace {
         let each = DETOURS * (1.0 - passing.share) / passing.share.max(f32::MIN_POSITIVE);
-        Pace { detours: 0, allowed: APPROACH as f32, each, slack: effort.slack + BESIDE, apart: false }
+        let (farther, slack) = (1.0 + FARTHER * passing.halvings(), effort.slack + BESIDE);
+        Pace { detours: 0, allowed: APPROACH as f32, each, farther, slack, apart: false }
     }
 
     /// All that waits is near the query, where none of the rows that pass was found.
     fn set_apart(&mut self, passing: &Passing, effort: &Effort) {
-        let halvings = -passing.share.max(f32::MIN_POSITIVE).log2();
-        self.slack = effort.slack + (APART * halvings).min(APART_MOST);
+        self.slack = effort.slack + (APART * passing.halvings()).min(APART_MOST);
         (self.apart, self.each) = (true, DETOURS_APART);
     }
 
@@ -136,7 +146,7 @@ impl Pace {
         if self.apart || effort.slack.is_infinite() || nearest.limit == f32::INFINITY {
             return nearest.limit;
         }
-        (nearest.median() * effort.slack / effort.usual).min(nearest.limit)
+        (nearest.median() * effort.slack / effort.usual * self.farther).min(nearest.limit)
     }
 
     /// How to look at a node.
