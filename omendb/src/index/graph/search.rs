@@ -83,6 +83,8 @@ const STARTS: usize = 4;
 /// How much farther than the last of the nearest estimates a node may seem: so much do estimates err. Without it, every
 /// neighbour of the first nodes would wait to be looked at.
 const DOUBT: f32 = 1.15;
+/// In a graph of fewer nodes some can be reached over farther ones alone: there everything waits.
+const FEW_WAYS: usize = 2_000;
 /// Codes that are asked for before the first of them is compared.
 const AMONG: usize = 32;
 /// Most bytes of a node's block that are asked for ahead; the processor follows a longer stretch by itself.
@@ -194,7 +196,7 @@ impl GraphIndex {
                 false => (effort.beam.max(judged).min(self.count), 1.0),
             };
             scratch.nearest.reset(judged, slack);
-            scratch.hoped.reset(judged, slack * DOUBT);
+            scratch.hoped.reset(if self.count < FEW_WAYS { 0 } else { judged }, slack * DOUBT);
         }
         Ok(k)
     }
