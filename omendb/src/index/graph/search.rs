@@ -196,7 +196,9 @@ impl GraphIndex {
                 false => (effort.beam.max(judged).min(self.count), 1.0),
             };
             scratch.nearest.reset(judged, slack);
-            scratch.hoped.reset(if self.count < FEW_WAYS { 0 } else { judged }, slack * DOUBT);
+            // A node is counted as often as it is met: among many results that would bound too early.
+            let bounded = self.count >= FEW_WAYS && judged <= LEAST_JUDGED;
+            scratch.hoped.reset(if bounded { judged } else { 0 }, slack * DOUBT);
         }
         Ok(k)
     }
