@@ -123,7 +123,7 @@ impl Ivecs {
         let mut ivecs =
             Ivecs { path: path.to_owned(), file: BufReader::new(file), total: 0, list: 0, left_in_list: 0, offset: 0 };
         if length > 0 {
-            let list = u64::from(ivecs.word()?);
+            let list = if length < 4 { 0 } else { u64::from(ivecs.word()?) };
             let bytes = (list + 1) * 4;
             if list == 0 || !length.is_multiple_of(bytes) {
                 return Err(invalid(format!(
