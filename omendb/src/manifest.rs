@@ -244,27 +244,13 @@ impl Manifest {
         Manifest::decode(&bytes, &entry.name, number).map(Some)
     }
 
-    /// Makes this manifest the database's, and the names in [`SEGMENT_DIR`] durable before it. On success it is
-    /// durable. `Indeterminate` means that the swap itself was interrupted; any other error means that the previous
-    /// manifest still stands.
+    /// Makes this manifest the database's. On success it is durable. `Indeterminate` means that the swap itself was
+    /// interrupted; any other error means that the previous manifest still stands.
     pub(crate) fn commit(&self, storage: &dyn Storage, uuid: &[u8; 16]) -> Result<()> {
         let path = manifest_path(self.number);
         let temporary = format!("{path}.tmp");
         let bytes = self.encode(uuid)?;
-        let write = || write_new(storage, &temporary, &bytes);
-        let sync = || storage.sync_dir(SEGMENT_DIR).map_err(|e| Error::io("sync", SEGMENT_DIR, &e));
-        // The device waits for neither: one after the other would take twice as long.
-        let (written, synced) = if storage.parallel() {
-            std::thread::scope(|scope| {
-                let synced = scope.spawn(sync);
-                (write(), synced.join().unwrap_or_else(|_| Err(Error::Unusable("a thread panicked".into()))))
-            })
-        } else {
-            let synced = sync();
-            (if synced.is_ok() { write() } else { Ok(()) }, synced)
-        };
-        written?;
-        synced.inspect_err(|_| drop(storage.remove(&temporary)))?;
+        write_new(storage, &temporary, &bytes)?;
         let swap = storage.rename(&temporary, &path).and_then(|()| storage.sync_dir(""));
         swap.map_err(|e| Error::Indeterminate(format!("the manifest swap to {path} was interrupted ({e})")))
     }

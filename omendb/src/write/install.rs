@@ -4,7 +4,7 @@ use crate::engine::{CollectionState, Engine, State};
 use crate::error::Result;
 use crate::idmap::{IdMap, Location, by_shard};
 use crate::index::derived;
-use crate::manifest::{Manifest, manifest_path};
+use crate::manifest::{Manifest, SEGMENT_DIR, manifest_path};
 use crate::segment::reader::Segment;
 use crate::segment::tombstones;
 use crate::version::{SegmentView, Version};
@@ -99,6 +99,7 @@ impl Engine {
 
     /// Commits a manifest and removes the files that only its predecessor named.
     pub(crate) fn commit_manifest(&self, state: &mut State, next: Manifest) -> Result<()> {
+        self.storage.sync_dir(SEGMENT_DIR).map_err(|e| crate::error::Error::io("sync", SEGMENT_DIR, &e))?;
         if crate::mutant::active("remove-inputs-before-manifest") {
             let keep: Vec<String> = next.collections.iter().flat_map(|c| &c.segments).map(|s| s.data_path()).collect();
             let inputs = state.manifest.collections.iter().flat_map(|c| &c.segments).map(|s| s.data_path());
