@@ -19,7 +19,7 @@ const MAX_QUERIES: usize = 512;
 /// The level of the walks that show where the neighbours lie; any would do, a higher one leaves fewer rows to look at.
 const THOROUGH: f32 = 1.2;
 /// Neighbours that recall is judged on.
-const K: usize = 10;
+pub(super) const K: usize = 10;
 /// Rows that one parallel step compares with all picks, and those of a run that are kept for each pick.
 const PART: usize = 1 << 16;
 const KEPT: usize = 16;
@@ -30,15 +30,16 @@ const ENOUGH: f32 = 0.9995;
 const LEAST_GAIN: f32 = 0.0005;
 /// Levels at which walks look at more nodes are not measured: where distances differ little, a slack that hardly finds
 /// more can span the whole graph.
-const MOST_HOPS: usize = 8_192;
+pub(super) const MOST_HOPS: usize = 8_192;
 /// A level that one walk in as many finds too long is one of those.
 const RARELY: usize = 50;
 
 /// The recall that most searches ask for.
-const USUAL: f32 = 0.95;
+pub(super) const USUAL: f32 = 0.95;
 
 impl GraphIndex {
-    /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node.
+    /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node; then how far
+    /// filtered walks have to look.
     pub fn calibrate(&mut self, rows: Rows<'_>, threads: usize, cancel: &AtomicBool) -> Result<()> {
         let task = Task { threads, cancel };
         let wanted = (self.count / 64).min(MAX_QUERIES) / TILE * TILE;
@@ -89,7 +90,7 @@ impl GraphIndex {
             }
         }
         self.set_calibration(&pairs);
-        Ok(())
+        self.calibrate_detours(rows, &picks, &task)
     }
 
     /// Between codes, a little more than the distance within which each pick has ten neighbours: those a walk finds.

@@ -6,6 +6,7 @@
 //! the query, the walk therefore does not search all that is nearer, but goes from one of them to the next.
 
 use super::layout::GraphIndex;
+use super::mix;
 use super::scratch::{Nearest, Queue, Scratch, Sieve, ordered, unordered};
 use super::search::{Effort, SearchStats};
 use crate::distance::codes;
@@ -17,18 +18,24 @@ const STARTS: u64 = 32;
 /// Detours on the way to the query's neighbourhood.
 const APPROACH: usize = 64;
 /// Detours for each node that passes, in multiples of what there are if those are spread evenly.
-const DETOURS: f32 = 8.0;
+const DETOURS: f32 = 16.0;
 /// Detours for each node that passes where those lie apart.
 const DETOURS_APART: f32 = 3.0;
-/// How much farther detours may lie for each halving of the share that passes: the fewer rows pass, the fewer ways lead
-/// to each.
+/// How much farther detours may lie for each halving of the share that passes, where the graph was not measured: the
+/// fewer rows pass, the fewer ways lead to each.
 const FARTHER: f32 = 0.015;
 /// How much more slack a walk takes among rows some of whose neighbours do not pass.
 const BESIDE: f32 = 0.03;
 /// How much more it takes where the rows that pass lie apart, for each halving of their share and at most: fewer edges
 /// lead from one to the next.
-const APART: f32 = 0.025;
-const APART_MOST: f32 = 0.085;
+const APART: f32 = 0.033;
+const APART_MOST: f32 = 0.115;
+/// Where those that pass lie apart, the farthest of so many rows found ends the walk, and of so many more for each halving
+/// of their share: from afar all of them are about as far, and a slack would take in most.
+const BEAM: f32 = 80.0;
+const BEAM_MORE: f32 = 40.0;
+/// The power of the slack, beside that of usual walks, by which other efforts have more or fewer of them.
+const BEAM_GROWTH: i32 = 8;
 /// Marks a candidate whose code was compared already: only its neighbours are left to be looked at.
 const LOOKED_AT: u32 = 1 << 31;
 
@@ -51,6 +58,20 @@ impl Passing {
         let place = |index: u64| (index * rows.len() / STARTS.min(rows.len())) as u32;
         let starts = (0..STARTS.min(rows.len())).filter_map(|index| rows.select(place(index)).and_then(node)).collect();
         Passing { bits, share: rows.len() as f32 / nodes.len().max(1) as f32, starts }
+    }
+
+    /// A random share of `count` nodes.
+    pub(super) fn sample(count: usize, share: f32, seed: u64) -> Passing {
+        let limit = (f64::from(share) * (1u64 << 32) as f64) as u64;
+        let chosen = |node: &u32| mix(seed, u64::from(*node)) >> 32 < limit;
+        let rows: RoaringBitmap = (0..count as u32).filter(chosen).collect();
+        let nodes: Vec<u32> = (0..count as u32).collect();
+        Passing::new(&nodes, &rows)
+    }
+
+    /// Their numbers.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> {
+        (0..self.bits.len() as u32 * 64).filter(|&node| self.contains(node))
     }
 
     /// How often half of all nodes would have to be taken away until as few are left.
@@ -93,6 +114,11 @@ impl Sieve for Step<'_> {
     }
 
     #[inline]
+    fn beams(self) -> bool {
+        true
+    }
+
+    #[inline]
     fn looks_at(self, node: u32) -> bool {
         self.looks && self.passing.contains(node)
     }
@@ -127,10 +153,18 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(passing: &Passing, effort: &Effort) -> Pace {
+    fn new(graph: &GraphIndex, passing: &Passing, effort: &Effort) -> Pace {
         let each = DETOURS * (1.0 - passing.share) / passing.share.max(f32::MIN_POSITIVE);
-        let (farther, slack) = (1.0 + FARTHER * passing.halvings(), effort.slack + BESIDE);
+        let farther = 1.0 + graph.farther.unwrap_or(FARTHER) * passing.halvings();
+        let slack = effort.slack + BESIDE;
         Pace { detours: 0, allowed: APPROACH as f32, each, farther, slack, apart: false }
+    }
+
+    /// How many of the rows found say when a walk ends among rows that lie apart, where `judged` is asked for.
+    fn beam(passing: &Passing, effort: &Effort, judged: usize) -> usize {
+        let growth = (effort.slack / effort.usual).powi(BEAM_GROWTH);
+        // Without slack there is a beam already.
+        if growth.is_finite() { judged + ((BEAM + BEAM_MORE * passing.halvings()) * growth) as usize } else { 0 }
     }
 
     /// All that waits is near the query, where none of the rows that pass was found.
@@ -166,15 +200,19 @@ impl GraphIndex {
         scratch: &mut Scratch,
         stats: &mut SearchStats,
     ) {
+        scratch.beam.reset(Pace::beam(passing, &effort, scratch.nearest.judged()), 1.0);
         let everywhere = Step { passing, detours: f32::INFINITY, looks: false, known: false };
         self.start(everywhere, scratch, stats);
         self.start_at(&passing.starts, everywhere, scratch, stats);
         scratch.fresh.clear();
-        let mut pace = Pace::new(passing, &effort);
+        let mut pace = Pace::new(self, passing, &effort);
         let mut chosen = None;
         loop {
             if effort.slack.is_finite() {
                 scratch.nearest.set_slack(pace.slack);
+                if pace.apart {
+                    scratch.nearest.limit = scratch.nearest.limit.min(scratch.beam.limit);
+                }
             }
             let next = self.choose_passing(passing, &effort, &mut pace, scratch);
             let Some(candidate) = std::mem::replace(&mut chosen, next) else {

@@ -69,7 +69,8 @@ struct Header {
     largest_norm: f32,
     /// Codes a unit of the projection; 0 where there is none.
     projection_scale: f32,
-    reserved_more: u32,
+    /// See [`GraphIndex::farther`], plus one; 0 where it was not measured.
+    farther: f32,
 }
 
 /// Where the sections lie.
@@ -242,6 +243,8 @@ pub struct GraphIndex {
     seed: u64,
     /// What the section of the same name holds.
     pub(super) calibration: Vec<(f32, f32)>,
+    /// How much farther detours of a filtered walk may lie for each halving of the share that passes, where measured.
+    pub(super) farther: Option<f32>,
 }
 
 impl std::fmt::Debug for GraphIndex {
@@ -325,7 +328,7 @@ impl Assembly {
             scale: quantizer.scale,
             largest_norm: quantizer.largest_norm,
             projection_scale: projection.map_or(0.0, |projection| projection.scale),
-            reserved_more: 0,
+            farther: 0.0,
         };
         bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
         bytes[sections.order.clone()].copy_from_slice(order.as_bytes());
@@ -466,6 +469,7 @@ impl GraphIndex {
             entry_tiles: Vec::new(),
             seed: header.seed,
             calibration: Vec::new(),
+            farther: Some(header.farther - 1.0).filter(|farther| (0.0..1.0).contains(farther)),
             exact_codes: quantizer.is_direct() && schema.dim <= 2048 && coding == 0,
         };
         quantizer.center = <[f32]>::ref_from_bytes(&index.bytes[index.sections.center.clone()]).unwrap_or(&[]).to_vec();
@@ -564,6 +568,13 @@ impl GraphIndex {
         self.bytes[start..start + flat.len() * 4].copy_from_slice(flat.as_bytes());
         let place = std::mem::offset_of!(Header, calibrations);
         self.bytes[place..place + 4].copy_from_slice(&((flat.len() / 2) as u32).to_le_bytes());
+    }
+
+    /// Keeps what was measured for filtered walks.
+    pub(super) fn set_farther(&mut self, farther: f32) {
+        self.farther = Some(farther);
+        let place = std::mem::offset_of!(Header, farther);
+        self.bytes[place..place + 4].copy_from_slice(&(1.0 + farther).to_le_bytes());
     }
 
     /// The seed that the graph was built with.

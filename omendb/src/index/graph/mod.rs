@@ -2,6 +2,7 @@
 
 mod build;
 mod calibrate;
+mod detours;
 mod exact;
 mod filtered;
 mod layout;

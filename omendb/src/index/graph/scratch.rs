@@ -23,6 +23,8 @@ pub struct Scratch {
     pub(super) nearest: Nearest,
     /// The smallest estimates of nodes that may be looked at, where all of them may be results.
     pub(super) hoped: Nearest,
+    /// More of the nearest rows found, where a walk needs them to know when it is done.
+    pub(super) beam: Nearest,
     pub(super) query: Vec<u8>,
     pub(super) signed: Vec<u8>,
     pub(super) placed: Vec<f32>,
@@ -75,6 +77,11 @@ impl Nearest {
         }
     }
 
+    /// How many of the nearest there are to be.
+    pub(super) fn judged(&self) -> usize {
+        self.k
+    }
+
     /// The largest distance of the nearer half.
     #[inline]
     pub(super) fn median(&self) -> f32 {
@@ -99,6 +106,12 @@ pub(super) trait Sieve: Copy {
     /// Whether all may.
     #[inline]
     fn keeps_all(self) -> bool {
+        false
+    }
+
+    /// Whether more of the nearest are kept than are judged.
+    #[inline]
+    fn beams(self) -> bool {
         false
     }
 

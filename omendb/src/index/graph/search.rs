@@ -355,6 +355,9 @@ impl GraphIndex {
         if distance <= scratch.nearest.limit && sieve.keeps(self, id) {
             scratch.found.push((distance, id));
             scratch.nearest.add(distance);
+            if sieve.beams() {
+                scratch.beam.add(distance);
+            }
         }
     }
 
