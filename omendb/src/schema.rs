@@ -458,8 +458,17 @@ impl Schema {
         if self.element == Element::Bits { self.stride() } else { self.dim }
     }
 
-    /// Refuses dimensions out of range and metrics that do not fit the element type.
+    /// Refuses dimensions out of range and metrics that do not fit the element type, for vectors and for the further
+    /// fields; what this version cannot build; and names that cannot be told apart.
     pub fn validate(&self) -> Result<()> {
+        self.validate_vectors()?;
+        self.validate_quantization()?;
+        self.analyzer.validate()?;
+        self.validate_fields()
+    }
+
+    /// The part of [`validate`](Self::validate) that says what the bytes of a vector are. Every search asks.
+    pub(crate) fn validate_vectors(&self) -> Result<()> {
         if self.dim == 0 || self.dim > MAX_DIM {
             return Err(Error::invalid(format!(
                 "dim = {} given; a collection takes 1 to {MAX_DIM} dimensions",
@@ -474,6 +483,10 @@ impl Schema {
                 self.element.name()
             )));
         }
+        Ok(())
+    }
+
+    fn validate_quantization(&self) -> Result<()> {
         let turns = self.dim <= MAX_RABITQ_DIM && matches!(self.metric, Metric::Cosine | Metric::L2);
         if self.quantization.turns() && !turns {
             return Err(Error::Unsupported(format!(
@@ -492,8 +505,7 @@ impl Schema {
                 "quantization rabitq with profile compact given; compact saves the memory that rabitq takes: leave out one",
             ));
         }
-        self.analyzer.validate()?;
-        self.validate_fields()
+        Ok(())
     }
 
     fn validate_fields(&self) -> Result<()> {

@@ -369,7 +369,10 @@ impl<'a> Search<'a> {
         }
         // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
         let chosen = found.iter().skip(options.offset).take(options.k);
-        let hits = chosen.map(|candidate| self.hit(*candidate)).collect::<Result<Vec<_>>>()?;
+        let mut hits = Vec::with_capacity(chosen.len());
+        for candidate in chosen {
+            hits.push(self.hit(*candidate)?);
+        }
         Ok(Hits { complete: whole && hits.len() < options.k, hits })
     }
 
@@ -389,9 +392,9 @@ impl<'a> Search<'a> {
 
     /// A candidate with its fields.
     pub(crate) fn hit(&self, candidate: Candidate) -> Result<Hit> {
-        let hit = hit(self.collection, self.version, candidate.row, self.options.include)?;
+        let mut hit = hit(self.collection, self.version, candidate.row, self.options.include)?;
         let score = self.schema.metric.score(candidate.key);
-        let mut hit = Hit { distance: candidate.key, score, ..hit };
+        (hit.distance, hit.score) = (candidate.key, score);
         match &self.options.using {
             None => hit.vector_score = Some(score),
             Some(field) => drop(hit.field_scores.insert(field.clone(), score)),

@@ -45,8 +45,8 @@ impl Analyzer {
 
     /// Refuses stop words of a language that has no list of them.
     pub(crate) fn validate(&self) -> Result<()> {
-        let list = self.language.and_then(|language| StopWordFilter::new(language.stems()));
-        if self.drop_stop_words && list.is_none() {
+        let list = || self.language.and_then(|language| StopWordFilter::new(language.stems()));
+        if self.drop_stop_words && list().is_none() {
             return Err(Error::invalid(format!(
                 "there is no list of stop words for analyzer {self}; leave out `-stop`"
             )));

@@ -57,7 +57,7 @@ impl<'a> Rows<'a> {
 
     /// `count` rows of `schema` that begin `stride` bytes apart.
     pub fn with_stride(bytes: &'a [u8], count: usize, stride: usize, schema: &Schema) -> Result<Self> {
-        schema.validate()?;
+        schema.validate_vectors()?;
         let need = count.checked_mul(stride);
         if stride < schema.stride() || count > MAX_ROWS || need.is_none_or(|need| need > bytes.len()) {
             return Err(Error::invalid(format!(
