@@ -21,8 +21,8 @@ const APPROACH: usize = 64;
 const DETOURS: f32 = 16.0;
 /// Detours for each node that passes where those lie apart.
 const DETOURS_APART: f32 = 3.0;
-/// How much farther detours may lie for each halving of the share that passes, where the graph was not measured: the
-/// fewer rows pass, the fewer ways lead to each.
+/// How much farther detours may lie for each halving of the share that passes, where that was not measured: the fewer
+/// rows pass, the fewer ways lead to each.
 const FARTHER: f32 = 0.015;
 /// How much more slack a walk takes among rows some of whose neighbours do not pass.
 const BESIDE: f32 = 0.03;
@@ -30,8 +30,8 @@ const BESIDE: f32 = 0.03;
 /// lead from one to the next.
 const APART: f32 = 0.033;
 const APART_MOST: f32 = 0.115;
-/// Where those that pass lie apart, the farthest of so many rows found ends the walk, and of so many more for each halving
-/// of their share: from afar all of them are about as far, and a slack would take in most.
+/// Where those that pass lie apart, the farthest of so many rows found ends the walk, and of so many more for each
+/// halving of their share: from afar all of them are about as far, and a slack would take in most.
 const BEAM: f32 = 80.0;
 const BEAM_MORE: f32 = 40.0;
 /// The power of the slack, beside that of usual walks, by which other efforts have more or fewer of them.
