@@ -361,6 +361,35 @@ fn calibration_meets_its_targets_on_fresh_queries() {
 }
 
 #[test]
+fn filtered_walks_are_measured_and_find_what_is_asked_for() {
+    const COUNT: usize = 20_000;
+    let schema = Schema::new(48, Metric::L2);
+    let (bytes, queries) = (clustered(15, COUNT, &schema), clustered(16, 200, &schema));
+    let rows = Rows::new(&bytes, COUNT, &schema).unwrap();
+    let index = graph(rows, &quick());
+    assert!(index.farther.is_some());
+    let again = GraphIndex::parse(index.as_bytes()).unwrap();
+    assert_eq!(again.farther, index.farther);
+    let (mut scratch, mut out, mut other) = (Scratch::default(), Vec::new(), Vec::new());
+    for share in [0.5, 0.2, 0.1, 0.05] {
+        let passing = Passing::sample(COUNT, share, 77);
+        let nodes: Vec<u32> = passing.nodes().collect();
+        assert!((nodes.len() as f32 / COUNT as f32 / share - 1.0).abs() < 0.1, "{} of {share}", nodes.len());
+        let (mut found, effort) = (0, index.effort_for(0.95, 10));
+        for query in queries.chunks_exact(schema.stride()) {
+            let prepared = exact::prepare(&rows, query);
+            let among = nodes.iter().copied();
+            index.search_among(&rows, query, &prepared, 10, among, &mut scratch, &mut other).unwrap();
+            index.search_passing(&rows, query, &prepared, 10, effort, &passing, &mut scratch, &mut out).unwrap();
+            assert!(out.iter().all(|(row, _)| nodes.iter().any(|&node| index.order()[node as usize] == *row)));
+            found += out.iter().filter(|(_, distance)| *distance <= other[9].1).count();
+        }
+        let recall = found as f64 / 2_000.0;
+        assert!(recall > 0.93, "{share}: {recall}");
+    }
+}
+
+#[test]
 fn codes_of_equal_rows_are_equal() {
     let schema = Schema::new(100, Metric::Cosine);
     let bytes = clustered(14, 300, &schema);
