@@ -93,7 +93,7 @@ fn churn(data: &data::Rows, queries: &data::Rows, log_cap: u64, patience: Durati
 #[test]
 fn replacing_everything_five_times_costs_neither_recall_nor_disk() {
     let data = data::clustered(20_000, 24, 9);
-    let values = data.values.chunks(data.dim).step_by(41).flatten().map(|x| x + 0.05).collect();
+    let values = data.values.chunks(data.dim).step_by(9).flatten().map(|x| x + 0.05).collect();
     let queries = data::Rows { dim: data.dim, values };
     churn(&data, &queries, 1 << 20, Duration::from_secs(120));
 }
