@@ -218,7 +218,7 @@ pub fn run(args: &[String]) -> Outcome<()> {
     let index = match &kept {
         Some(bytes) => {
             let mut index = GraphIndex::parse(bytes)?;
-            index.calibrate(rows, options.params.threads, &AtomicBool::new(false))?;
+            index.calibrate(rows, options.params.last, options.params.threads, &AtomicBool::new(false))?;
             index
         }
         None => {

@@ -369,6 +369,7 @@ impl<'a> Search<'a> {
         }
         // Chosen, ordered and cut by one and the same order, so that pages neither repeat nor omit a record.
         let chosen = found.iter().skip(options.offset).take(options.k);
+        // Hits are large: collecting results would move them with each growth.
         let mut hits = Vec::with_capacity(chosen.len());
         for candidate in chosen {
             hits.push(self.hit(*candidate)?);

@@ -334,8 +334,8 @@ impl Engine {
         let rows = Rows::new(vectors, count as usize, schema)?;
         let progress = |share: f32| self.metrics.set_index_progress(share);
         // The last graph of the segment: larger ones get a careful one before long.
-        let reach_all = params.reach_all || count < self.options.least_indexed_rows(Stage::Settled);
-        let graph = match build(rows, &BuildParams { threads, reach_all, ..params }, &progress, &self.cancel) {
+        let last = params.last || count < self.options.least_indexed_rows(Stage::Settled);
+        let graph = match build(rows, &BuildParams { threads, last, ..params }, &progress, &self.cancel) {
             Err(e @ Error::Cancelled(_)) => return Err(e),
             Err(e) => {
                 tracing::warn!(error = %e, segment = segment.id_number(), "no graph could be built; exact scan stays");

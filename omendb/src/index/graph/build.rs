@@ -39,9 +39,10 @@ pub struct BuildParams {
     pub coding: Coding,
     /// Calibrate search effort against exact answers.
     pub calibrate: bool,
-    /// Look for each row by itself once the graph is there, and give those that are not found another edge: half as
-    /// long as a first build again.
-    pub reach_all: bool,
+    /// No better graph of these rows will follow. Then it is measured how walks under filters find what is asked for,
+    /// and each row is looked for by itself; those that are not found get another edge. Half as long as a first build
+    /// again.
+    pub last: bool,
 }
 
 impl BuildParams {
@@ -57,13 +58,13 @@ impl BuildParams {
             inline_max_dim: 1024,
             coding: Coding::Plain,
             calibrate: true,
-            reach_all: false,
+            last: false,
         }
     }
 
     /// A careful build, three times as long: for a settled segment.
     pub fn settled() -> Self {
-        BuildParams { fanout: [8, 3], leaf_k: 2, reach_all: true, ..Self::first() }
+        BuildParams { fanout: [8, 3], leaf_k: 2, last: true, ..Self::first() }
     }
 
     fn validate(&self) -> Result<()> {
@@ -148,10 +149,10 @@ pub fn build(
     progress(0.9);
     let mut index = assembly.finish()?;
     if params.calibrate {
-        index.calibrate(rows, params.threads.max(1), cancel)?;
+        index.calibrate(rows, params.last, params.threads.max(1), cancel)?;
     }
     progress(0.95);
-    if params.reach_all {
+    if params.last {
         let strays = index.reach_all(rows, &task)?;
         if strays > 0 {
             tracing::warn!(strays, rows = rows.count, "searches for some rows do not find them");

@@ -37,10 +37,25 @@ const RARELY: usize = 50;
 /// The recall that most searches ask for.
 pub(super) const USUAL: f32 = 0.95;
 
+/// How many of the first [`K`] found are no farther than the true last one.
+pub(super) fn found_within(found: &[(u32, f32)], last: f32) -> usize {
+    let limit = last + last.abs() * 1e-5 + 1e-6;
+    found.iter().filter(|(_, distance)| *distance <= limit).count().min(K)
+}
+
+/// The recall of searches by the sum of what each found and of its square. A sample errs: what is promised is one
+/// standard error below what was measured.
+pub(super) fn measured_and_promised(sum: usize, squares: usize, searches: usize) -> (f32, f32) {
+    let searches = searches as f32;
+    let mean = sum as f32 / searches;
+    let error = ((squares as f32 / searches - mean * mean).max(0.0) / searches).sqrt();
+    (mean / K as f32, ((mean - error) / K as f32).max(0.0))
+}
+
 impl GraphIndex {
-    /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node; then how far
-    /// filtered walks have to look.
-    pub fn calibrate(&mut self, rows: Rows<'_>, threads: usize, cancel: &AtomicBool) -> Result<()> {
+    /// Measures recall@10 of growing beams with rows of the set as queries, each blind to its own node; and where
+    /// `filters`, how far walks under filters have to look.
+    pub fn calibrate(&mut self, rows: Rows<'_>, filters: bool, threads: usize, cancel: &AtomicBool) -> Result<()> {
         let task = Task { threads, cancel };
         let wanted = (self.count / 64).min(MAX_QUERIES) / TILE * TILE;
         if wanted == 0 {
@@ -64,8 +79,7 @@ impl GraphIndex {
                     let effort = Effort { hops: MOST_HOPS, ..self.effort_of(level, K) };
                     let query = rows.row(own as usize);
                     let stats = self.search(rows, query, K, effort, None, &mut scratch, &mut out)?;
-                    let limit = truth + truth.abs() * 1e-5 + 1e-6;
-                    let found = out.iter().filter(|(_, distance)| *distance <= limit).count().min(K);
+                    let found = found_within(&out, *truth);
                     hits = (hits.0 + found, hits.1 + found * found, hits.2 + usize::from(stats.gave_up));
                 }
                 Ok(hits)
@@ -76,10 +90,7 @@ impl GraphIndex {
             if too_long * RARELY > wanted && !pairs.is_empty() {
                 break;
             }
-            let (mean, rows) = (sum as f32 / wanted as f32, wanted as f32);
-            // A sample errs: what is promised is one standard error below what was measured.
-            let error = ((squares as f32 / rows - mean * mean).max(0.0) / rows).sqrt();
-            let (recall, promised) = (mean / K as f32, ((mean - error) / K as f32).max(0.0));
+            let (recall, promised) = measured_and_promised(sum, squares, wanted);
             let gain = promised - pairs.last().map_or(0.0, |&(_, before)| before);
             if gain < LEAST_GAIN && level > THOROUGH {
                 break;
@@ -90,7 +101,7 @@ impl GraphIndex {
             }
         }
         self.set_calibration(&pairs);
-        self.calibrate_detours(rows, &picks, &task)
+        if filters { self.calibrate_detours(rows, &picks, &task) } else { Ok(()) }
     }
 
     /// Between codes, a little more than the distance within which each pick has ten neighbours: those a walk finds.

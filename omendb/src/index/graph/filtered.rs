@@ -6,7 +6,6 @@
 //! the query, the walk therefore does not search all that is nearer, but goes from one of them to the next.
 
 use super::layout::GraphIndex;
-use super::mix;
 use super::scratch::{Nearest, Queue, Scratch, Sieve, ordered, unordered};
 use super::search::{Effort, SearchStats};
 use crate::distance::codes;
@@ -30,12 +29,10 @@ const BESIDE: f32 = 0.03;
 /// lead from one to the next.
 const APART: f32 = 0.033;
 const APART_MOST: f32 = 0.115;
-/// Where those that pass lie apart, the farthest of so many rows found ends the walk, and of so many more for each
-/// halving of their share: from afar all of them are about as far, and a slack would take in most.
-const BEAM: f32 = 80.0;
-const BEAM_MORE: f32 = 40.0;
-/// The power of the slack, beside that of usual walks, by which other efforts have more or fewer of them.
+/// The power of the slack, beside that of usual walks, by which other efforts have more or fewer of them; at most so
+/// many times more, as they are kept in order.
 const BEAM_GROWTH: i32 = 8;
+const BEAM_GROWTH_MOST: f32 = 16.0;
 /// Marks a candidate whose code was compared already: only its neighbours are left to be looked at.
 const LOOKED_AT: u32 = 1 << 31;
 
@@ -53,25 +50,17 @@ impl Passing {
     /// Those of `rows`, where `nodes` are the nodes of the graph's rows.
     pub(crate) fn new(nodes: &[u32], rows: &RoaringBitmap) -> Passing {
         let node = |row: u32| nodes.get(row as usize).copied();
-        let mut bits = vec![0u64; nodes.len().div_ceil(64)];
-        rows.iter().filter_map(node).for_each(|node| bits[node as usize / 64] |= 1 << (node % 64));
+        let bits = bits(nodes.len(), rows.iter().filter_map(node));
         let place = |index: u64| (index * rows.len() / STARTS.min(rows.len())) as u32;
         let starts = (0..STARTS.min(rows.len())).filter_map(|index| rows.select(place(index)).and_then(node)).collect();
         Passing { bits, share: rows.len() as f32 / nodes.len().max(1) as f32, starts }
     }
 
-    /// A random share of `count` nodes.
-    pub(super) fn sample(count: usize, share: f32, seed: u64) -> Passing {
-        let limit = (f64::from(share) * (1u64 << 32) as f64) as u64;
-        let chosen = |node: &u32| mix(seed, u64::from(*node)) >> 32 < limit;
-        let rows: RoaringBitmap = (0..count as u32).filter(chosen).collect();
-        let nodes: Vec<u32> = (0..count as u32).collect();
-        Passing::new(&nodes, &rows)
-    }
-
-    /// Their numbers.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> {
-        (0..self.bits.len() as u32 * 64).filter(|&node| self.contains(node))
+    /// These of `count` nodes.
+    pub(super) fn of(count: usize, nodes: &[u32]) -> Passing {
+        let starts = nodes.iter().copied().step_by(nodes.len().div_ceil(STARTS as usize).max(1)).collect();
+        let share = nodes.len() as f32 / count.max(1) as f32;
+        Passing { bits: bits(count, nodes.iter().copied()), share, starts }
     }
 
     /// How often half of all nodes would have to be taken away until as few are left.
@@ -83,6 +72,13 @@ impl Passing {
     fn contains(&self, node: u32) -> bool {
         self.bits.get(node as usize / 64).is_some_and(|word| word >> (node % 64) & 1 == 1)
     }
+}
+
+/// A set of `count` nodes.
+fn bits(count: usize, nodes: impl Iterator<Item = u32>) -> Vec<u64> {
+    let mut bits = vec![0u64; count.div_ceil(64)];
+    nodes.for_each(|node| bits[node as usize / 64] |= 1 << (node % 64));
+    bits
 }
 
 /// What a walk keeps and what it goes on to from one node.
@@ -160,13 +156,6 @@ impl Pace {
         Pace { detours: 0, allowed: APPROACH as f32, each, farther, slack, apart: false }
     }
 
-    /// How many of the rows found say when a walk ends among rows that lie apart, where `judged` is asked for.
-    fn beam(passing: &Passing, effort: &Effort, judged: usize) -> usize {
-        let growth = (effort.slack / effort.usual).powi(BEAM_GROWTH);
-        // Without slack there is a beam already.
-        if growth.is_finite() { judged + ((BEAM + BEAM_MORE * passing.halvings()) * growth) as usize } else { 0 }
-    }
-
     /// All that waits is near the query, where none of the rows that pass was found.
     fn set_apart(&mut self, passing: &Passing, effort: &Effort) {
         self.slack = effort.slack + (APART * passing.halvings()).min(APART_MOST);
@@ -192,6 +181,15 @@ impl Pace {
 }
 
 impl GraphIndex {
+    /// How many rows found say when a walk ends among rows that lie apart, where `judged` are asked for. From afar all
+    /// of them are about as far: the slack that does near the query takes in too many. `None` where walks do not find
+    /// enough, or it was not measured: comparing all rows that pass is sure.
+    fn beam_apart(&self, passing: &Passing, effort: &Effort, judged: usize) -> Option<usize> {
+        let beam = self.beam_apart.filter(|_| effort.slack.is_finite())?;
+        let growth = (effort.slack / effort.usual).powi(BEAM_GROWTH).min(BEAM_GROWTH_MOST);
+        Some(judged + (beam as f32 * (2.0 + passing.halvings()) * growth) as usize)
+    }
+
     /// As a walk without a filter; gives up where it does not find enough.
     pub(super) fn walk_passing(
         &self,
@@ -200,7 +198,8 @@ impl GraphIndex {
         scratch: &mut Scratch,
         stats: &mut SearchStats,
     ) {
-        scratch.beam.reset(Pace::beam(passing, &effort, scratch.nearest.judged()), 1.0);
+        let beam = self.beam_apart(passing, &effort, scratch.nearest.judged());
+        scratch.beam.reset(beam.unwrap_or(0), 1.0);
         let everywhere = Step { passing, detours: f32::INFINITY, looks: false, known: false };
         self.start(everywhere, scratch, stats);
         self.start_at(&passing.starts, everywhere, scratch, stats);
@@ -215,6 +214,11 @@ impl GraphIndex {
                 }
             }
             let next = self.choose_passing(passing, &effort, &mut pace, scratch);
+            scratch.went_apart = pace.apart;
+            if pace.apart && effort.slack.is_finite() && beam.is_none() {
+                stats.gave_up = true;
+                return;
+            }
             let Some(candidate) = std::mem::replace(&mut chosen, next) else {
                 if chosen.is_some() {
                     continue;

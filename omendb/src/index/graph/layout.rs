@@ -71,6 +71,9 @@ struct Header {
     projection_scale: f32,
     /// See [`GraphIndex::farther`], plus one; 0 where it was not measured.
     farther: f32,
+    /// See [`GraphIndex::beam_apart`]; 0 for none.
+    beam_apart: u32,
+    reserved: u32,
 }
 
 /// Where the sections lie.
@@ -245,6 +248,9 @@ pub struct GraphIndex {
     pub(super) calibration: Vec<(f32, f32)>,
     /// How much farther detours of a filtered walk may lie for each halving of the share that passes, where measured.
     pub(super) farther: Option<f32>,
+    /// How many rows found say when a filtered walk ends among rows that lie apart from the query: this many for each
+    /// halving of their share and twice as many in any case. `None` where such walks do not find enough.
+    pub(super) beam_apart: Option<u32>,
 }
 
 impl std::fmt::Debug for GraphIndex {
@@ -329,6 +335,8 @@ impl Assembly {
             largest_norm: quantizer.largest_norm,
             projection_scale: projection.map_or(0.0, |projection| projection.scale),
             farther: 0.0,
+            beam_apart: 0,
+            reserved: 0,
         };
         bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
         bytes[sections.order.clone()].copy_from_slice(order.as_bytes());
@@ -470,6 +478,7 @@ impl GraphIndex {
             seed: header.seed,
             calibration: Vec::new(),
             farther: Some(header.farther - 1.0).filter(|farther| (0.0..1.0).contains(farther)),
+            beam_apart: Some(header.beam_apart).filter(|&beam| beam > 0),
             exact_codes: quantizer.is_direct() && schema.dim <= 2048 && coding == 0,
         };
         quantizer.center = <[f32]>::ref_from_bytes(&index.bytes[index.sections.center.clone()]).unwrap_or(&[]).to_vec();
@@ -575,6 +584,13 @@ impl GraphIndex {
         self.farther = Some(farther);
         let place = std::mem::offset_of!(Header, farther);
         self.bytes[place..place + 4].copy_from_slice(&(1.0 + farther).to_le_bytes());
+    }
+
+    /// Keeps what was measured for filtered walks among rows that lie apart.
+    pub(super) fn set_beam_apart(&mut self, beam: Option<u32>) {
+        self.beam_apart = beam;
+        let place = std::mem::offset_of!(Header, beam_apart);
+        self.bytes[place..place + 4].copy_from_slice(&beam.unwrap_or(0).to_le_bytes());
     }
 
     /// The seed that the graph was built with.

@@ -25,6 +25,8 @@ pub struct Scratch {
     pub(super) hoped: Nearest,
     /// More of the nearest rows found, where a walk needs them to know when it is done.
     pub(super) beam: Nearest,
+    /// Whether the last filtered walk found the rows that pass apart from what is near its query.
+    pub(super) went_apart: bool,
     pub(super) query: Vec<u8>,
     pub(super) signed: Vec<u8>,
     pub(super) placed: Vec<f32>,

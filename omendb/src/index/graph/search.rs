@@ -247,7 +247,7 @@ impl GraphIndex {
     }
 
     /// The distances of the query from the codes of these nodes.
-    fn distances(&self, nodes: &[u32], scratch: &mut Scratch, out: &mut Vec<f32>) {
+    pub(super) fn distances(&self, nodes: &[u32], scratch: &mut Scratch, out: &mut Vec<f32>) {
         out.clear();
         if let Some(coder) = &self.coder {
             coder.distances(&scratch.coded, self.codes(), nodes, out);
@@ -263,7 +263,7 @@ impl GraphIndex {
     }
 
     /// Encodes the query for the walk.
-    fn prepare(&self, query: &[u8], scratch: &mut Scratch) {
+    pub(super) fn prepare(&self, query: &[u8], scratch: &mut Scratch) {
         scratch.query.resize(self.width, 0);
         if self.inline.is_some() {
             scratch.placed.resize(self.width, 0.0);

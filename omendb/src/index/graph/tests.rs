@@ -360,32 +360,62 @@ fn calibration_meets_its_targets_on_fresh_queries() {
     }
 }
 
+/// Recall@10 of walks among `nodes` with the effort for `asked`; and the nodes looked at by one walk.
+fn filtered_recall(index: &GraphIndex, rows: Rows<'_>, queries: &[u8], nodes: &[u32], asked: f32) -> (f64, usize) {
+    let (mut scratch, mut out, mut exact_out) = (Scratch::default(), Vec::new(), Vec::new());
+    let passing = Passing::of(rows.count, nodes);
+    let effort = index.effort_for(asked, 10);
+    let allowed: std::collections::HashSet<u32> = nodes.iter().map(|&node| index.order()[node as usize]).collect();
+    let (mut found, mut wanted, mut hops) = (0, 0, 0);
+    for query in queries.chunks_exact(rows.element.stride(rows.dim)) {
+        let prepared = exact::prepare(&rows, query);
+        let among = nodes.iter().copied();
+        index.search_among(&rows, query, &prepared, 10, among, &mut scratch, &mut exact_out).unwrap();
+        let stats =
+            index.search_passing(&rows, query, &prepared, 10, effort, &passing, &mut scratch, &mut out).unwrap();
+        if stats.gave_up {
+            // All that pass are compared.
+            out.clone_from(&exact_out);
+        }
+        assert!(out.iter().all(|(row, _)| allowed.contains(row)));
+        found += out.iter().filter(|(_, distance)| *distance <= exact_out[9].1).count();
+        (wanted, hops) = (wanted + 10, hops + stats.hops);
+    }
+    (found as f64 / f64::from(wanted), hops * 10 / wanted as usize)
+}
+
 #[test]
 fn filtered_walks_are_measured_and_find_what_is_asked_for() {
     const COUNT: usize = 20_000;
     let schema = Schema::new(48, Metric::L2);
     let (bytes, queries) = (clustered(15, COUNT, &schema), clustered(16, 200, &schema));
     let rows = Rows::new(&bytes, COUNT, &schema).unwrap();
-    let index = graph(rows, &quick());
+    let index = graph(rows, &BuildParams { last: true, ..quick() });
     assert!(index.farther.is_some());
-    let again = GraphIndex::parse(index.as_bytes()).unwrap();
-    assert_eq!(again.farther, index.farther);
-    let (mut scratch, mut out, mut other) = (Scratch::default(), Vec::new(), Vec::new());
+    assert_eq!(GraphIndex::parse(index.as_bytes()).unwrap().farther, index.farther);
     for share in [0.5, 0.2, 0.1, 0.05] {
-        let passing = Passing::sample(COUNT, share, 77);
-        let nodes: Vec<u32> = passing.nodes().collect();
+        let nodes = detours::random_nodes(COUNT, share, 77);
         assert!((nodes.len() as f32 / COUNT as f32 / share - 1.0).abs() < 0.1, "{} of {share}", nodes.len());
-        let (mut found, effort) = (0, index.effort_for(0.95, 10));
-        for query in queries.chunks_exact(schema.stride()) {
-            let prepared = exact::prepare(&rows, query);
-            let among = nodes.iter().copied();
-            index.search_among(&rows, query, &prepared, 10, among, &mut scratch, &mut other).unwrap();
-            index.search_passing(&rows, query, &prepared, 10, effort, &passing, &mut scratch, &mut out).unwrap();
-            assert!(out.iter().all(|(row, _)| nodes.iter().any(|&node| index.order()[node as usize] == *row)));
-            found += out.iter().filter(|(_, distance)| *distance <= other[9].1).count();
-        }
-        let recall = found as f64 / 2_000.0;
+        let (recall, hops) = filtered_recall(&index, rows, &queries, &nodes, 0.95);
+        println!("random {share}: {recall}, {hops} nodes");
         assert!(recall > 0.93, "{share}: {recall}");
+    }
+}
+
+#[test]
+fn filtered_walks_find_rows_that_lie_apart_without_searching_all() {
+    const COUNT: usize = 20_000;
+    let schema = Schema::new(48, Metric::L2);
+    let (bytes, queries) = (clustered(15, COUNT, &schema), clustered(16, 200, &schema));
+    let rows = Rows::new(&bytes, COUNT, &schema).unwrap();
+    let index = graph(rows, &BuildParams { last: true, ..quick() });
+    // The rows around one row: few queries are near them.
+    let around: Vec<u32> = exact(rows, rows.row(0), COUNT / 10).into_iter().map(|(row, _)| row).collect();
+    let nodes: Vec<u32> = (0..COUNT as u32).filter(|&node| around.contains(&index.order()[node as usize])).collect();
+    for (asked, least, most) in [(0.9, 0.88, COUNT / 20), (0.95, 0.93, COUNT / 20), (0.99, 0.97, COUNT / 10)] {
+        let (recall, hops) = filtered_recall(&index, rows, &queries, &nodes, asked);
+        println!("apart, {asked} asked: {recall}, {hops} nodes");
+        assert!(recall > least && hops < most, "{asked}: {recall}, {hops} nodes");
     }
 }
 
