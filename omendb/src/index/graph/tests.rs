@@ -360,13 +360,14 @@ fn calibration_meets_its_targets_on_fresh_queries() {
     }
 }
 
-/// Recall@10 of walks among `nodes` with the effort for `asked`; and the nodes looked at by one walk.
-fn filtered_recall(index: &GraphIndex, rows: Rows<'_>, queries: &[u8], nodes: &[u32], asked: f32) -> (f64, usize) {
+/// Searches among `nodes`: recall@10 with the effort for `asked`, the nodes that one walk looked at, and the share of
+/// walks that left it to a comparison of all.
+fn filtered(index: &GraphIndex, rows: Rows<'_>, queries: &[u8], nodes: &[u32], asked: f32) -> (f64, usize, f64) {
     let (mut scratch, mut out, mut exact_out) = (Scratch::default(), Vec::new(), Vec::new());
     let passing = Passing::of(rows.count, nodes);
     let effort = index.effort_for(asked, 10);
     let allowed: std::collections::HashSet<u32> = nodes.iter().map(|&node| index.order()[node as usize]).collect();
-    let (mut found, mut wanted, mut hops) = (0, 0, 0);
+    let (mut found, mut walks, mut hops, mut given_up) = (0, 0, 0, 0);
     for query in queries.chunks_exact(rows.element.stride(rows.dim)) {
         let prepared = exact::prepare(&rows, query);
         let among = nodes.iter().copied();
@@ -376,12 +377,13 @@ fn filtered_recall(index: &GraphIndex, rows: Rows<'_>, queries: &[u8], nodes: &[
         if stats.gave_up {
             // All that pass are compared.
             out.clone_from(&exact_out);
+            given_up += 1;
         }
         assert!(out.iter().all(|(row, _)| allowed.contains(row)));
         found += out.iter().filter(|(_, distance)| *distance <= exact_out[9].1).count();
-        (wanted, hops) = (wanted + 10, hops + stats.hops);
+        (walks, hops) = (walks + 1, hops + stats.hops);
     }
-    (found as f64 / f64::from(wanted), hops * 10 / wanted as usize)
+    (found as f64 / f64::from(10 * walks), hops / walks as usize, f64::from(given_up) / f64::from(walks))
 }
 
 #[test]
@@ -396,9 +398,9 @@ fn filtered_walks_are_measured_and_find_what_is_asked_for() {
     for share in [0.5, 0.2, 0.1, 0.05] {
         let nodes = detours::random_nodes(COUNT, share, 77);
         assert!((nodes.len() as f32 / COUNT as f32 / share - 1.0).abs() < 0.1, "{} of {share}", nodes.len());
-        let (recall, hops) = filtered_recall(&index, rows, &queries, &nodes, 0.95);
-        println!("random {share}: {recall}, {hops} nodes");
-        assert!(recall > 0.93, "{share}: {recall}");
+        let (recall, hops, given_up) = filtered(&index, rows, &queries, &nodes, 0.95);
+        println!("random {share}: {recall}, {hops} nodes, {given_up} given up");
+        assert!(recall > 0.93 && given_up < 0.5, "{share}: {recall}, {given_up} given up");
     }
 }
 
@@ -408,15 +410,20 @@ fn filtered_walks_find_rows_that_lie_apart_without_searching_all() {
     let schema = Schema::new(48, Metric::L2);
     let (bytes, queries) = (clustered(15, COUNT, &schema), clustered(16, 200, &schema));
     let rows = Rows::new(&bytes, COUNT, &schema).unwrap();
-    let index = graph(rows, &BuildParams { last: true, ..quick() });
+    let mut index = graph(rows, &BuildParams { last: true, ..quick() });
+    assert_eq!(GraphIndex::parse(index.as_bytes()).unwrap().beam_apart, index.beam_apart);
     // The rows around one row: few queries are near them.
     let around: Vec<u32> = exact(rows, rows.row(0), COUNT / 10).into_iter().map(|(row, _)| row).collect();
     let nodes: Vec<u32> = (0..COUNT as u32).filter(|&node| around.contains(&index.order()[node as usize])).collect();
     for (asked, least, most) in [(0.9, 0.88, COUNT / 20), (0.95, 0.93, COUNT / 20), (0.99, 0.97, COUNT / 10)] {
-        let (recall, hops) = filtered_recall(&index, rows, &queries, &nodes, asked);
-        println!("apart, {asked} asked: {recall}, {hops} nodes");
+        let (recall, hops, given_up) = filtered(&index, rows, &queries, &nodes, asked);
+        println!("apart, {asked} asked: {recall}, {hops} nodes, {given_up} given up");
         assert!(recall > least && hops < most, "{asked}: {recall}, {hops} nodes");
     }
+    // Walks with a beam that was not measured are cut off too early.
+    index.set_beam_apart(Some(1));
+    let (recall, _, given_up) = filtered(&index, rows, &queries, &nodes, 0.95);
+    assert!(recall < 0.9 && given_up < 0.1, "{recall}, {given_up} given up");
 }
 
 #[test]
