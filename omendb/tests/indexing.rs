@@ -1,7 +1,9 @@
 //! Graphs are derived: they speed searches up, are made by themselves, survive nothing they should not, and are made
 //! again when they are damaged.
 
-use omendb::{Batch, Collection, Database, IdColumn, Metric, Options, Schema, SearchOptions};
+use omendb::{Batch, Collection, Database, Filter, IdColumn, Include, Metric, Options, Schema, SearchOptions};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 const DIM: usize = 32;
@@ -235,4 +237,47 @@ fn a_close_in_the_middle_of_a_merge_loses_nothing() {
         assert_eq!(hits[0].id.to_string(), "row_0");
         db.close().unwrap();
     }
+}
+
+#[test]
+fn a_filter_that_comes_back_is_answered_as_truly_while_records_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_db, docs) = open(&dir.path().join("db"));
+    let vectors = points(ROWS, 9);
+    let fill_marked = |first: usize, vectors: &[f32]| {
+        let ids: IdColumn = (first as u64..(first + vectors.len() / DIM) as u64).collect();
+        let marks: Vec<Value> =
+            (0..vectors.len() / DIM).map(|row| json!({"cluster": row % 64, "half": row % 2})).collect();
+        docs.upsert(Batch::new(ids, vectors).with_metadata(marks.iter().map(Some)).unwrap()).unwrap();
+    };
+    fill_marked(0, &vectors);
+    docs.wait_indexed(false).unwrap();
+    let queries: Vec<f32> = vectors.chunks(DIM).step_by(397).flatten().map(|x| x + 0.05).collect();
+    let mut plans = BTreeSet::new();
+    let mut check = |when: &str| {
+        for filter in ["cluster IN (3, 17, 40)", "half = 1 AND cluster < 12"] {
+            let options = SearchOptions::new(10).filter(Filter::from_sql(filter).unwrap()).include(Include::ALL);
+            for round in 0..4 {
+                let found = recall(&docs, &queries, &options);
+                assert!(found >= 0.93, "{when}, {filter}, round {round}: recall {found}");
+            }
+            for query in queries.chunks(DIM) {
+                let told = docs.explain(query, &options).unwrap();
+                plans.extend(told.parts.iter().map(|part| part.plan.name()));
+                assert_eq!(told.hits.len(), 10);
+                let passing = options.filter.as_ref().unwrap();
+                assert!(told.hits.iter().all(|hit| passing.matches(hit.metadata.as_ref())), "{when}, {filter}");
+            }
+        }
+    };
+    check("all there");
+    // Half of those that pass go, others come.
+    let gone = (0..ROWS as u64).filter(|row| row % 64 < 20 && row % 3 == 0);
+    docs.delete(gone).unwrap();
+    check("some deleted");
+    fill_marked(ROWS, &points(3_000, 10));
+    check("some added");
+    docs.wait_indexed(false).unwrap();
+    check("all indexed");
+    assert!(plans.contains("codes"), "{plans:?}");
 }

@@ -1,10 +1,9 @@
-//! What filters leave behind for the next ones: the columns of a run of rows, and the rows that recent filters
-//! selected.
+//! What filters leave behind for the next ones: the columns of a run of rows, the rows that recent filters selected,
+//! and what walks for those came to.
 
 use super::{Columns, ColumnsBuilder, Filter};
 use crate::error::{Error, Result};
-use crate::index::graph::Passing;
-use crate::segment::reader::GraphNumber;
+use crate::segment::reader::PassingNodes;
 use crate::segment::{RowSource, decode_metadata};
 use crate::storage::Bytes;
 use arc_swap::ArcSwapOption;
@@ -12,7 +11,7 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Of how many filters the rows are kept.
 const KEPT: usize = 8;
@@ -20,6 +19,10 @@ const KEPT: usize = 8;
 const MIN_COLUMN_ROWS: u32 = 64;
 /// A build may be cancelled every so many rows.
 const CANCEL_ROWS: u32 = 4_096;
+/// A walk's cost counts for one part in so many of what is remembered.
+const MEMORY: f32 = 16.0;
+/// Where walks cost too much, one query in so many walks all the same: others may lie better.
+const AGAIN: u32 = 32;
 /// For builds that nobody cancels.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -28,7 +31,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Matches {
     pub(crate) rows: RoaringBitmap,
     /// Their nodes in the graph that was last walked for them.
-    pub(crate) passing: ArcSwapOption<(GraphNumber, Passing)>,
+    pub(crate) passing: ArcSwapOption<PassingNodes>,
 }
 
 impl Matches {
@@ -38,6 +41,30 @@ impl Matches {
 
     pub(crate) fn len(&self) -> u64 {
         self.rows.len()
+    }
+}
+
+/// What walks of late for the rows that pass one filter cost, as a share of comparing all of those. Threads may
+/// overwrite what another learned: it is advice.
+#[derive(Debug, Default)]
+pub(crate) struct Experience {
+    /// An f32.
+    cost: AtomicU32,
+    /// Queries for which walks seemed to cost too much.
+    doubted: AtomicU32,
+}
+
+impl Experience {
+    /// Whether to walk rather than to compare all at once.
+    pub(crate) fn advises_walk(&self) -> bool {
+        f32::from_bits(self.cost.load(Ordering::Relaxed)) <= 1.0
+            || self.doubted.fetch_add(1, Ordering::Relaxed) % AGAIN == AGAIN - 1
+    }
+
+    /// A walk cost so much, the comparison of all that followed if it gave up included.
+    pub(crate) fn learn(&self, cost: f32) {
+        let before = f32::from_bits(self.cost.load(Ordering::Relaxed));
+        self.cost.store((before + (cost - before) / MEMORY).to_bits(), Ordering::Relaxed);
     }
 }
 
@@ -168,6 +195,20 @@ impl FilterCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn walks_that_cost_more_than_comparing_all_are_tried_rarely_until_they_cost_less() {
+        let experience = Experience::default();
+        let walks = |queries| (0..queries).filter(|_| experience.advises_walk()).count();
+        assert_eq!(walks(100), 100);
+        (0..100).for_each(|_| experience.learn(2.0));
+        assert_eq!(walks(160), 5);
+        (0..100).for_each(|_| experience.learn(0.1));
+        assert_eq!(walks(160), 160);
+        // Two of three that succeed at a quarter of the cost are worth the one that fails.
+        (0..300).for_each(|walk| experience.learn(if walk % 3 == 0 { 2.0 } else { 0.25 }));
+        assert_eq!(walks(160), 160);
+    }
 
     #[test]
     fn recent_filters_are_remembered_until_rows_die() {

@@ -9,7 +9,7 @@ use crate::filter::cache::Matches;
 use crate::idmap::Location;
 use crate::ids::decode;
 use crate::index::flat::{Block, scan_batch};
-use crate::index::graph::{Effort, GraphIndex, Rows, Scratch, SearchStats};
+use crate::index::graph::{Effort, Gathered, GraphIndex, Rows, Scratch, SearchStats};
 use crate::query::explain::{Plan, Trace};
 use crate::query::mmr;
 use crate::query::plan::{self, Way};
@@ -17,7 +17,7 @@ use crate::query::topk::{Candidate, TopK};
 use crate::record::{Hit, Hits, Include, Record, SearchOptions, Vector, Vectors};
 use crate::schema::{FieldKind, Quantization, Schema};
 use crate::segment::RowSource;
-use crate::segment::reader::{Graph, Segment};
+use crate::segment::reader::{Graph, PassingNodes, Segment};
 use crate::sparse::Sparse;
 use crate::version::{Part, Version};
 use std::cell::RefCell;
@@ -218,12 +218,26 @@ impl<'a> Search<'a> {
                 Some((segment, graph)) => {
                     let count = column.len();
                     let rows = Rows::new(segment.all_vectors(self.field)?, count as usize, self.schema)?;
-                    let way = matching.map(|m| plan::choose(wanted, m.len(), count.into()));
+                    let passing = matching.map(|m| graph.passing(m));
+                    let gathered = passing.as_deref().and_then(PassingNodes::gathered);
+                    let way = matching.map(|m| plan::choose(wanted, m.len(), count.into(), hop_cost(gathered)));
                     // Where hits are bounded, only comparing all exactly tells whether there are more.
                     let bounded = self.options.min_score.is_some() || self.options.max_distance.is_some();
                     if way != Some(Way::Scan) && !(bounded && way == Some(Way::Codes)) {
                         let most = way.map(|way| if let Way::Walk { most } = way { most } else { 0 });
-                        let walk = Walk { part, column: &column, segment, graph, rows, wanted, matching, most };
+                        let passing = passing.as_deref();
+                        let walk = Walk {
+                            part,
+                            column: &column,
+                            segment,
+                            graph,
+                            rows,
+                            wanted,
+                            matching,
+                            passing,
+                            gathered,
+                            most,
+                        };
                         return Ok(Work { matching: asked, ..self.walk(&walk, queries, encoded, tops)? });
                     }
                     "few rows pass the filter"
@@ -277,12 +291,7 @@ impl<'a> Search<'a> {
                 done = done.with(stats);
                 if stats.gave_up {
                     compared_all = true;
-                    let rows = matching.iter().flat_map(|m| m.rows.iter());
-                    let nodes = rows.filter_map(|row| graph.nodes().get(row as usize).copied());
-                    let nodes = nodes.filter(|node| Some(*node) != hidden);
-                    let stats =
-                        graph.index.search_among(&walk.rows, bytes, query, walk.wanted, nodes, scratch, found)?;
-                    done = done.with(stats);
+                    done = done.with(self.compare_all(walk, query, bytes, scratch, found)?);
                 }
                 for (place, distance) in found.iter() {
                     let row = column.row(*place);
@@ -308,6 +317,26 @@ impl<'a> Search<'a> {
         })
     }
 
+    /// Compares the codes of all rows that pass.
+    fn compare_all(
+        &self,
+        walk: &Walk<'_>,
+        query: &Prepared,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        found: &mut Vec<(u32, f32)>,
+    ) -> Result<SearchStats> {
+        let Walk { graph, matching, passing, wanted, .. } = *walk;
+        let gather = || passing.zip(matching).and_then(|(passing, matches)| passing.gather(graph, matches));
+        if let Some(gathered) = walk.gathered.or_else(gather) {
+            return graph.index.search_gathered(&walk.rows, bytes, query, wanted, gathered, scratch, found);
+        }
+        let (rows, hidden) = (matching.iter().flat_map(|m| m.rows.iter()), scratch.blind_to);
+        let nodes = rows.filter_map(|row| graph.nodes().get(row as usize).copied());
+        let nodes = nodes.filter(|node| Some(*node) != hidden);
+        graph.index.search_among(&walk.rows, bytes, query, wanted, nodes, scratch, found)
+    }
+
     /// Walks for one query until nothing within the radius is left to be found, or until that takes too long.
     fn walk_for(
         &self,
@@ -321,14 +350,18 @@ impl<'a> Search<'a> {
         let Walk { part, column, graph, wanted, matching, .. } = *walk;
         let is_live = |place: u32| part.is_live(column.row(place));
         let live: Option<&dyn Fn(u32) -> bool> = if part.all_live() { None } else { Some(&is_live) };
-        let passing = matching.filter(|_| walk.most != Some(0)).map(|matches| graph.passing(matches));
-        let mut done = SearchStats { gave_up: walk.most == Some(0), ..SearchStats::default() };
+        let passing = walk.passing.filter(|_| walk.most != Some(0)).zip(matching);
+        // What radius a query has says much about its cost.
+        let usual = self.options.max_distance.is_none();
+        let in_vain = usual && passing.is_some_and(|(passing, _)| !passing.experience.advises_walk());
+        let nodes = passing.map(|(passing, matches)| passing.nodes(graph, matches));
+        let mut done = SearchStats { gave_up: walk.most == Some(0) || in_vain, ..SearchStats::default() };
         let mut k = if self.options.max_distance.is_some() { FIRST_WITHIN.min(wanted) } else { wanted };
         while !done.gave_up {
             let effort = self.effort(walk, k);
             let (index, rows) = (&graph.index, &walk.rows);
-            let stats = match &passing {
-                Some(passing) => index.search_passing(rows, bytes, query, k, effort, &passing.1, scratch, found)?,
+            let stats = match nodes {
+                Some(passing) => index.search_passing(rows, bytes, query, k, effort, passing, scratch, found)?,
                 None => index.search_prepared(rows, bytes, query, k, effort, live, scratch, found)?,
             };
             done = done.with(stats);
@@ -338,6 +371,13 @@ impl<'a> Search<'a> {
                 break;
             }
             k = (k * 4).min(wanted);
+        }
+        if let Some((passing, matches)) = passing.filter(|_| usual && !in_vain) {
+            let cost = |hop| plan::cost(done.hops, done.gave_up, matches.len(), hop);
+            passing.experience.learn(cost(hop_cost(walk.gathered)));
+            if walk.gathered.is_none() && !done.gave_up && cost(plan::HOP_GATHERED) > 1.0 {
+                passing.gather(graph, matches);
+            }
         }
         Ok(done)
     }
@@ -480,8 +520,15 @@ struct Walk<'a> {
     rows: Rows<'a>,
     wanted: usize,
     matching: Option<&'a Matches>,
+    passing: Option<&'a PassingNodes>,
+    gathered: Option<&'a Gathered>,
     /// After how many nodes the codes of all rows that pass are compared instead; at once if it is 0.
     most: Option<usize>,
+}
+
+/// What a node of a walk costs, in codes of rows that pass.
+fn hop_cost(gathered: Option<&Gathered>) -> u64 {
+    if gathered.is_some() { plan::HOP_GATHERED } else { plan::HOP }
 }
 
 thread_local! {

@@ -6,9 +6,9 @@ use crate::checksum::crc32c;
 use crate::codec::{u32_at, u64_at};
 use crate::error::{Error, Result};
 use crate::fields::fits;
-use crate::filter::cache::{FilterCache, Matches};
+use crate::filter::cache::{Experience, FilterCache, Matches};
 use crate::index::file::Stage;
-use crate::index::graph::{GraphIndex, Passing};
+use crate::index::graph::{Gathered, GraphIndex, Passing};
 use crate::manifest::{CollectionEntry, SegmentEntry, hex};
 use crate::schema::Schema;
 use crate::sparse::index::SparseSlot;
@@ -16,7 +16,7 @@ use crate::storage::{Bytes, Storage};
 use crate::text::index::TextSlot;
 use arc_swap::ArcSwapOption;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A segment's graph in memory.
@@ -33,7 +33,7 @@ pub(crate) struct Graph {
 }
 
 /// Tells one graph from another, as long as the process runs.
-pub(crate) type GraphNumber = u64;
+type GraphNumber = u64;
 
 impl Graph {
     pub(crate) fn new(index: GraphIndex, stage: Stage, written: bool) -> Self {
@@ -53,16 +53,54 @@ impl Graph {
         })
     }
 
-    /// The nodes of the rows that pass a filter, made once.
-    pub(crate) fn passing(&self, matches: &Matches) -> Arc<(GraphNumber, Passing)> {
-        let known = matches.passing.load_full().filter(|known| known.0 == self.number);
+    /// The nodes of the rows that pass a filter, as far as they were asked for before.
+    pub(crate) fn passing(&self, matches: &Matches) -> Arc<PassingNodes> {
+        let known = matches.passing.load_full().filter(|known| known.graph == self.number);
         known.unwrap_or_else(|| {
-            let made = Arc::new((self.number, Passing::new(self.nodes(), &matches.rows)));
+            let (nodes, gathered, missed) = (OnceLock::new(), OnceLock::new(), AtomicU32::new(0));
+            let experience = Experience::default();
+            let made = Arc::new(PassingNodes { graph: self.number, nodes, gathered, missed, experience });
             matches.passing.store(Some(Arc::clone(&made)));
             made
         })
     }
 }
+
+/// The nodes of the rows that pass a filter, in one graph.
+#[derive(Debug)]
+pub(crate) struct PassingNodes {
+    graph: GraphNumber,
+    nodes: OnceLock<Passing>,
+    gathered: OnceLock<Option<Gathered>>,
+    /// How often what is gathered was missed.
+    missed: AtomicU32,
+    /// What walks for them came to.
+    pub(crate) experience: Experience,
+}
+
+impl PassingNodes {
+    /// Those of the rows of `matches` in `graph`, which both are those that this was made for.
+    pub(crate) fn nodes(&self, graph: &Graph, matches: &Matches) -> &Passing {
+        self.nodes.get_or_init(|| Passing::new(graph.nodes(), &matches.rows))
+    }
+
+    /// What is gathered of them.
+    pub(crate) fn gathered(&self) -> Option<&Gathered> {
+        self.gathered.get()?.as_ref()
+    }
+
+    /// As [`gathered`](Self::gathered), by a search that was slower without. To gather takes as long as comparing all of
+    /// them a few times, so it is done for a filter that comes back, by one search of those that run.
+    pub(crate) fn gather(&self, graph: &Graph, matches: &Matches) -> Option<&Gathered> {
+        if self.missed.fetch_add(1, Ordering::Relaxed) != GATHERED_AFTER {
+            return self.gathered();
+        }
+        self.gathered.get_or_init(|| Gathered::new(&graph.index, self.nodes(graph, matches))).as_ref()
+    }
+}
+
+/// How often it is missed before the rows of a filter are gathered.
+const GATHERED_AFTER: u32 = 2;
 
 /// What is derived of one column of vectors.
 #[derive(Debug, Default)]

@@ -68,6 +68,14 @@ impl Passing {
         -self.share.max(f32::MIN_POSITIVE).log2()
     }
 
+    /// In ascending order.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> {
+        self.bits.iter().zip(0u32..).flat_map(|(&word, at)| {
+            let rest = std::iter::successors(Some(word), |rest| Some(rest & rest.wrapping_sub(1)));
+            rest.take_while(|rest| *rest != 0).map(move |rest| at * 64 + rest.trailing_zeros())
+        })
+    }
+
     #[inline]
     fn contains(&self, node: u32) -> bool {
         self.bits.get(node as usize / 64).is_some_and(|word| word >> (node % 64) & 1 == 1)

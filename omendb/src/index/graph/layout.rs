@@ -266,7 +266,7 @@ impl std::fmt::Debug for GraphIndex {
 }
 
 /// Zeroed memory on large pages where the system has them: a walk touches it at random, so page walks cost much.
-fn allocate(bytes: usize) -> Result<MmapMut> {
+pub(super) fn allocate(bytes: usize) -> Result<MmapMut> {
     let map = MmapMut::map_anon(bytes.max(HEADER_BYTES)).map_err(|error| {
         Error::LimitExceeded(format!(
             "no memory for a graph of {bytes} bytes: {error}; free some memory or raise the budget"

@@ -5,6 +5,7 @@ mod calibrate;
 mod detours;
 mod exact;
 mod filtered;
+mod gathered;
 mod layout;
 mod leaf;
 mod parallel;
@@ -25,6 +26,7 @@ use crate::schema::{Element, Metric, Schema};
 
 pub use build::{BuildParams, build};
 pub(crate) use filtered::Passing;
+pub(crate) use gathered::Gathered;
 pub use layout::GraphIndex;
 pub(crate) use layout::Keep;
 pub(crate) use points::mix;

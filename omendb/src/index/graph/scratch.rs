@@ -34,6 +34,8 @@ pub struct Scratch {
     pub(super) tables: SignTables,
     pub(super) rows: Vec<u32>,
     pub(super) exact: Vec<f32>,
+    /// The distances of groups' centres.
+    pub(super) bases: Vec<f32>,
     pub(super) fresh: Vec<u32>,
     pub(super) squares: Vec<u32>,
     pub(super) distances: Vec<f32>,

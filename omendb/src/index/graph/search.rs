@@ -222,7 +222,7 @@ impl GraphIndex {
         let mut nodes = nodes.filter(|&node| (node as usize) < self.count);
         let mut fresh = std::mem::take(&mut scratch.fresh);
         let mut distances = std::mem::take(&mut scratch.distances);
-        let more = RERANK + k;
+        let more = self.more_than(k);
         let room = 2 * (k + more) + 1024;
         let mut bound = f32::INFINITY;
         loop {
@@ -509,8 +509,18 @@ impl GraphIndex {
         left_out + self.coder.as_ref().map_or(0.0, |coder| coder.doubt())
     }
 
+    /// How many rows beyond `k` are compared exactly where the codes of all were compared.
+    pub(super) fn more_than(&self, k: usize) -> usize {
+        RERANK + k
+    }
+
+    /// The largest distance of a code whose row may be as near as one whose code has this distance.
+    pub(super) fn with_doubt(&self, distance: f32) -> f32 {
+        distance * (1.0 + self.doubt()) + ROUNDING * distance.sqrt()
+    }
+
     /// Compares the best of what the walk saw exactly.
-    fn rerank(
+    pub(super) fn rerank(
         &self,
         rows: &Rows<'_>,
         prepared: &Prepared,
@@ -530,7 +540,7 @@ impl GraphIndex {
         }
         if self.kind == Kind::Euclidean && wanted > k {
             let (_, &mut (last, _), _) = found.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
-            let limit = last + ROUNDING * last.sqrt() + self.doubt() * last;
+            let limit = self.with_doubt(last);
             found.retain(|&(distance, _)| distance <= limit);
         }
         let order = self.order();

@@ -427,6 +427,63 @@ fn filtered_walks_find_rows_that_lie_apart_without_searching_all() {
 }
 
 #[test]
+fn what_is_gathered_finds_what_comparing_all_finds() {
+    let schemas = [
+        Schema::new(40, Metric::L2),
+        Schema::new(128, Metric::L2).with_element(Element::U8),
+        Schema::new(100, Metric::Cosine),
+        Schema::new(400, Metric::Cosine).with_element(Element::F16),
+    ];
+    for schema in schemas {
+        let (bytes, queries) = (clustered(1, 6000, &schema), clustered(2, 40, &schema));
+        let rows = Rows::new(&bytes, 6000, &schema).unwrap();
+        let index = graph(rows, &quick());
+        let spread: Vec<u32> = (0..6000).filter(|node| mix(7, (*node).into()).is_multiple_of(12)).collect();
+        for nodes in [spread, (2000..2300).collect(), vec![17, 4000]] {
+            let gathered = Gathered::new(&index, &Passing::of(6000, &nodes)).unwrap();
+            let (mut scratch, mut out, mut all) = (Scratch::default(), Vec::new(), Vec::new());
+            let (mut found, mut asked) = (0, 0);
+            for (query, k) in queries.chunks_exact(schema.stride()).zip([1, 10, 100, 1000].into_iter().cycle()) {
+                let one = exact::prepare(&rows, query);
+                let among = nodes.iter().copied();
+                index.search_among(&rows, query, &one, k, among, &mut scratch, &mut all).unwrap();
+                index.search_gathered(&rows, query, &one, k, &gathered, &mut scratch, &mut out).unwrap();
+                assert_eq!(out.len(), all.len());
+                assert!(out.iter().all(|(row, _)| nodes.iter().any(|node| index.order()[*node as usize] == *row)));
+                found += out.iter().filter(|hit| hit.1 <= reach(all[all.len() - 1].1)).count();
+                asked += all.len();
+                // The nearest is hidden: all others are found.
+                scratch.blind_to = nodes.iter().copied().find(|node| index.order()[*node as usize] == out[0].0);
+                let hidden = out[0].0;
+                index.search_gathered(&rows, query, &one, k, &gathered, &mut scratch, &mut out).unwrap();
+                assert_eq!(out.len(), k.min(nodes.len() - 1));
+                assert!(out.iter().all(|(row, _)| *row != hidden));
+                scratch.blind_to = None;
+            }
+            assert!(found as f64 >= 0.98 * asked as f64, "{schema:?}: {found} of {asked}");
+        }
+        let all: Vec<u32> = (0..6000).collect();
+        assert!(Gathered::new(&index, &Passing::of(6000, &all)).is_none(), "that is too large");
+        let separate = graph(rows, &BuildParams { inline_max_dim: 0, ..quick() });
+        assert!(Gathered::new(&separate, &Passing::of(6000, &[1, 2])).is_none(), "it has no such codes");
+    }
+}
+
+#[test]
+fn equal_rows_are_gathered_and_as_many_found_as_asked_for() {
+    let schema = Schema::new(16, Metric::L2);
+    let bytes = vec![0u8; 3000 * schema.stride()];
+    let rows = Rows::new(&bytes, 3000, &schema).unwrap();
+    let index = graph(rows, &quick());
+    let nodes: Vec<u32> = (0..500).collect();
+    let gathered = Gathered::new(&index, &Passing::of(3000, &nodes)).unwrap();
+    let (one, mut out) = (exact::prepare(&rows, rows.row(0)), Vec::new());
+    index.search_gathered(&rows, rows.row(0), &one, 20, &gathered, &mut Scratch::default(), &mut out).unwrap();
+    assert_eq!(out.len(), 20);
+    assert!(out.iter().all(|hit| hit.1 == 0.0));
+}
+
+#[test]
 fn codes_of_equal_rows_are_equal() {
     let schema = Schema::new(100, Metric::Cosine);
     let bytes = clustered(14, 300, &schema);
