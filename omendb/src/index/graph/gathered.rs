@@ -3,8 +3,9 @@
 //!
 //! Nodes are numbered by partition: those that follow each other lie near each other. Each 32 that pass hang on a
 //! centre of their own, the mean of their codes, as neighbours hang on their node ([`fastscan`]). Their estimates, less
-//! what those may err, tell which codes have to be compared. An estimate errs in proportion to how far the row and the query
-//! are from the centre, and to the root of the number of dimensions (Gao and Long, RaBitQ, SIGMOD 2024, theorem 3.2).
+//! what those may err, tell which codes have to be compared. An estimate errs in proportion to how far the row and the
+//! query are from the centre, and to the inverse root of the number of dimensions (Gao and Long, RaBitQ, SIGMOD 2024,
+//! theorem 3.2).
 
 use super::Rows;
 use super::filtered::Passing;
