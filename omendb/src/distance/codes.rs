@@ -14,6 +14,13 @@ pub fn has_vnni() -> bool {
     false
 }
 
+/// Whether the processor has AVX2 with fused multiplication.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
 /// Asks for the cache lines of the first `most` of `bytes` ahead of their use.
 #[inline(always)]
 pub fn prefetch(bytes: &[u8], most: usize) {
@@ -34,7 +41,7 @@ pub fn with_avx2(f: impl FnOnce()) {
     fn run(f: impl FnOnce()) {
         f();
     }
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+    if has_avx2() {
         // SAFETY: the features were detected on this processor.
         unsafe { run(f) };
     } else {
@@ -106,8 +113,8 @@ pub fn squared_l2_many(query: &[u8], base: &[u8], ids: &[u32], out: &mut Vec<u32
             unsafe { x86::squared_l2_many_vnni(query, base, ids, out) };
             return;
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the feature was detected on this processor.
+        if has_avx2() {
+            // SAFETY: the features were detected on this processor.
             unsafe { x86::squared_l2_many_avx2(query, base, ids, out) };
             return;
         }
@@ -136,6 +143,15 @@ pub fn squared_l2(query: &[u8], code: &[u8]) -> u32 {
         // SAFETY: the features were detected on this processor.
         return unsafe { x86::squared_l2_vnni(query, code) };
     }
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the features were detected on this processor.
+        return unsafe { x86::squared_l2_avx2(query, code) };
+    }
+    squared_l2_portable(query, code)
+}
+
+fn squared_l2_portable(query: &[u8], code: &[u8]) -> u32 {
     query.iter().zip(code).fold(0u32, |sum, (&a, &b)| {
         let difference = i32::from(a) - i32::from(b);
         sum.wrapping_add((difference * difference) as u32)
@@ -199,7 +215,7 @@ fn plane_product_portable(signed: &[u8], planes: &[u8], bits: usize) -> i32 {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::*;
 
     /// The caller guarantees the lengths that `transpose_four` checks.
@@ -223,9 +239,37 @@ mod x86 {
         }
     }
 
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,fma")]
     pub fn squared_l2_many_avx2(query: &[u8], base: &[u8], ids: &[u32], out: &mut Vec<u32>) {
-        super::squared_l2_many_portable(query, base, ids, out);
+        let width = query.len();
+        for &id in ids {
+            out.push(squared_l2_avx2(query, &base[id as usize * width..][..width]));
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    pub fn squared_l2_avx2(query: &[u8], code: &[u8]) -> u32 {
+        let zero = _mm256_setzero_si256();
+        let (mut low, mut high) = (zero, zero);
+        for (a, b) in query.chunks_exact(32).zip(code.chunks_exact(32)) {
+            // SAFETY: both chunks are 32 bytes long.
+            let (a, b) = unsafe { (_mm256_loadu_si256(a.as_ptr().cast()), _mm256_loadu_si256(b.as_ptr().cast())) };
+            let difference = _mm256_or_si256(_mm256_subs_epu8(a, b), _mm256_subs_epu8(b, a));
+            let (first, second) = (_mm256_unpacklo_epi8(difference, zero), _mm256_unpackhi_epi8(difference, zero));
+            low = _mm256_add_epi32(low, _mm256_madd_epi16(first, first));
+            high = _mm256_add_epi32(high, _mm256_madd_epi16(second, second));
+        }
+        sum_epi32(_mm256_add_epi32(low, high)) as u32
+    }
+
+    /// The sum of eight 32-bit numbers.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn sum_epi32(value: __m256i) -> i32 {
+        let four = _mm_add_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256::<1>(value));
+        let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
     }
 
     #[target_feature(enable = "avx2")]
@@ -312,6 +356,17 @@ mod tests {
             squared_l2_many(&query, &base, &ids, &mut fast);
             squared_l2_many_portable(&query, &base, &ids, &mut slow);
             assert_eq!(fast, slow);
+            #[cfg(target_arch = "x86_64")]
+            if has_avx2() {
+                fast.clear();
+                // SAFETY: the features were detected on this processor.
+                unsafe { x86::squared_l2_many_avx2(&query, &base, &ids, &mut fast) };
+                assert_eq!(fast, slow);
+            }
+            let each = ids.map(|id| squared_l2(&query, &base[id as usize * width..][..width]));
+            assert_eq!(each[..], slow);
+            let each = ids.map(|id| squared_l2_portable(&query, &base[id as usize * width..][..width]));
+            assert_eq!(each[..], slow);
             let (mut fast, mut slow) = (Vec::new(), Vec::new());
             product_many(&query, &base, &ids, &mut fast);
             product_many_portable(&query, &base, &ids, &mut slow);

@@ -162,6 +162,11 @@ pub fn estimate(tables: &SignTables, block: SignBlock<'_>, base: f32, threshold:
         // SAFETY: the features were detected on this processor, and the lengths were checked above.
         return unsafe { x86::estimate_avx512(tables, block, factors, base, threshold, out) };
     }
+    #[cfg(target_arch = "x86_64")]
+    if super::codes::has_avx2() {
+        // SAFETY: as above.
+        return unsafe { x86::estimate_avx2(tables, block, factors, base, threshold, out) };
+    }
     estimate_portable(tables, block, factors, base, threshold, out)
 }
 
@@ -209,6 +214,11 @@ pub fn sign_parts(node: &[u8], neighbour: &[u8], signs: &mut [u64]) -> SignParts
         // SAFETY: the features were detected on this processor.
         return unsafe { x86::sign_parts_avx512(node, neighbour, signs) };
     }
+    #[cfg(target_arch = "x86_64")]
+    if super::codes::has_avx2() {
+        // SAFETY: as above.
+        return unsafe { x86::sign_parts_avx2(node, neighbour, signs) };
+    }
     sign_parts_portable(node, neighbour, signs)
 }
 
@@ -230,6 +240,7 @@ fn sign_parts_portable(node: &[u8], neighbour: &[u8], signs: &mut [u64]) -> Sign
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{BLOCK, Factors, SignBlock, SignParts, SignTables};
+    use crate::distance::codes::x86::sum_epi32;
     use std::arch::x86_64::*;
 
     /// Sums the four 128-bit lanes of 16-bit counters.
@@ -294,6 +305,109 @@ mod x86 {
         below
     }
 
+    /// The caller guarantees the lengths that `estimate` checks.
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn estimate_avx2(
+        tables: &SignTables,
+        block: SignBlock<'_>,
+        factors: Factors,
+        base: f32,
+        threshold: f32,
+        out: &mut [f32; BLOCK],
+    ) -> u32 {
+        let mask = _mm256_set1_epi8(15);
+        let zero = _mm256_setzero_si256();
+        let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
+        for (table, codes) in tables.tables.chunks_exact(32).zip(block.codes.chunks_exact(32)) {
+            // SAFETY: both chunks are 32 bytes long.
+            let (table, codes) =
+                unsafe { (_mm256_loadu_si256(table.as_ptr().cast()), _mm256_loadu_si256(codes.as_ptr().cast())) };
+            let first = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, mask));
+            let second = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), mask));
+            low = _mm256_add_epi16(low, first);
+            low_odd = _mm256_add_epi16(low_odd, _mm256_srli_epi16::<8>(first));
+            high = _mm256_add_epi16(high, second);
+            high_odd = _mm256_add_epi16(high_odd, _mm256_srli_epi16::<8>(second));
+        }
+        // As with AVX-512: what is left without the odd bytes' share are the even bytes' sums.
+        low = _mm256_sub_epi16(low, _mm256_slli_epi16::<8>(low_odd));
+        high = _mm256_sub_epi16(high, _mm256_slli_epi16::<8>(high_odd));
+        let mut below = 0u32;
+        let (step, bias) = (_mm256_set1_ps(tables.step), _mm256_set1_ps(-tables.bias));
+        let from = _mm256_set1_ps(base + factors.add_from);
+        let (add_step, slope_step) = (_mm256_set1_ps(factors.add_step), _mm256_set1_ps(factors.slope_step));
+        let [low, low_odd, high, high_odd] = [low, low_odd, high, high_odd]
+            .map(|sums| _mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)));
+        let eights = [
+            _mm_unpacklo_epi16(low, low_odd),
+            _mm_unpackhi_epi16(low, low_odd),
+            _mm_unpacklo_epi16(high, high_odd),
+            _mm_unpackhi_epi16(high, high_odd),
+        ];
+        for (part, sums) in eights.into_iter().enumerate() {
+            let sums = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums));
+            // SAFETY: both factor arrays are 32 bytes long, and part is 0 to 3.
+            let (add, slope) = unsafe {
+                (
+                    _mm_loadl_epi64(block.add.as_ptr().add(part * 8).cast()),
+                    _mm_loadl_epi64(block.slope.as_ptr().add(part * 8).cast()),
+                )
+            };
+            let product = _mm256_mul_ps(_mm256_fmadd_ps(sums, step, bias), slope_step);
+            let add = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(add)), add_step, from);
+            let estimate = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(slope)), product, add);
+            // SAFETY: `out` holds 32 values.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(part * 8), estimate) };
+            let less = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(estimate, _mm256_set1_ps(threshold)));
+            below |= (less as u32) << (part * 8);
+        }
+        below
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn sign_parts_avx2(node: &[u8], neighbour: &[u8], signs: &mut [u64]) -> SignParts {
+        let zero = _mm256_setzero_si256();
+        let (mut square, mut absolute, mut chosen, mut whole) = (zero, zero, zero, zero);
+        let (mut set, mut dims) = (0i64, 0i64);
+        for ((node, neighbour), word) in node.chunks_exact(64).zip(neighbour.chunks_exact(64)).zip(signs) {
+            *word = 0;
+            for half in [0, 32] {
+                // SAFETY: both chunks are 64 bytes long.
+                let (a, b) = unsafe {
+                    (
+                        _mm256_loadu_si256(node.as_ptr().add(half).cast()),
+                        _mm256_loadu_si256(neighbour.as_ptr().add(half).cast()),
+                    )
+                };
+                let not_larger = _mm256_cmpeq_epi8(_mm256_max_epu8(a, b), a);
+                let difference = _mm256_or_si256(_mm256_subs_epu8(a, b), _mm256_subs_epu8(b, a));
+                absolute = _mm256_add_epi64(absolute, _mm256_sad_epu8(difference, zero));
+                let (first, second) = (_mm256_unpacklo_epi8(difference, zero), _mm256_unpackhi_epi8(difference, zero));
+                let squares = _mm256_add_epi32(_mm256_madd_epi16(first, first), _mm256_madd_epi16(second, second));
+                square = _mm256_add_epi32(square, squares);
+                chosen = _mm256_add_epi64(chosen, _mm256_sad_epu8(_mm256_andnot_si256(not_larger, a), zero));
+                whole = _mm256_add_epi64(whole, _mm256_sad_epu8(a, zero));
+                let larger = !(_mm256_movemask_epi8(not_larger) as u32);
+                set += i64::from(larger.count_ones());
+                dims += 32;
+                *word |= u64::from(larger) << half;
+            }
+        }
+        let sum = |value: __m256i| {
+            let mut parts = [0i64; 4];
+            // SAFETY: there is room for 32 bytes.
+            unsafe { _mm256_storeu_si256(parts.as_mut_ptr().cast(), value) };
+            parts.iter().sum::<i64>()
+        };
+        let chosen = sum(chosen) - 128 * set;
+        let whole = sum(whole) - 128 * dims;
+        SignParts {
+            square: sum_epi32(square) as u32 as f32,
+            absolute: sum(absolute) as f32,
+            product: (2 * chosen - whole) as f32,
+        }
+    }
+
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     pub fn sign_parts_avx512(node: &[u8], neighbour: &[u8], signs: &mut [u64]) -> SignParts {
         let zero = _mm512_setzero_si512();
@@ -352,7 +466,17 @@ mod tests {
             let a = estimate(&tables, block, 1000.0, threshold, &mut fast);
             let b = estimate_portable(&tables, block, factors, 1000.0, threshold, &mut slow);
             assert_eq!(a, b);
-            assert!(fast.iter().zip(&slow).all(|(x, y)| (x - y).abs() <= 1e-4 * y.abs().max(100.0)));
+            let agree = |fast: &[f32; BLOCK]| {
+                assert!(fast.iter().zip(&slow).all(|(x, y)| (x - y).abs() <= 1e-4 * y.abs().max(100.0)));
+            };
+            agree(&fast);
+            #[cfg(target_arch = "x86_64")]
+            if crate::distance::codes::has_avx2() {
+                // SAFETY: the features were detected on this processor, and all lengths are those of a block.
+                let below = unsafe { x86::estimate_avx2(&tables, block, factors, 1000.0, threshold, &mut fast) };
+                assert_eq!(below, b);
+                agree(&fast);
+            }
             // The tables' products are the true ones but for rounding.
             for neighbour in 0..BLOCK {
                 let sign = |dim: usize| {
@@ -377,7 +501,15 @@ mod tests {
             let (a, b): (Vec<u8>, Vec<u8>) = (0..width).map(|_| (byte(), byte())).unzip();
             let (mut one, mut two) = (vec![0u64; width / 64], vec![0u64; width / 64]);
             let (x, y) = (sign_parts(&a, &b, &mut one), sign_parts_portable(&a, &b, &mut two));
-            assert_eq!((one, x.square, x.absolute, x.product), (two, y.square, y.absolute, y.product));
+            let parts =
+                |signs: &[u64], parts: &SignParts| (signs.to_vec(), parts.square, parts.absolute, parts.product);
+            assert_eq!(parts(&one, &x), parts(&two, &y));
+            #[cfg(target_arch = "x86_64")]
+            if crate::distance::codes::has_avx2() {
+                // SAFETY: the features were detected on this processor.
+                let x = unsafe { x86::sign_parts_avx2(&a, &b, &mut one) };
+                assert_eq!(parts(&one, &x), parts(&two, &y));
+            }
         }
     }
 }

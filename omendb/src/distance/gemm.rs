@@ -111,9 +111,10 @@ pub fn products(tile: &Tile, rows: [&[u8]; 2], out: &mut [[i32; TILE]; 2]) {
         // SAFETY: the features were detected on this processor.
         return unsafe { vnni::products(tile, rows, out) };
     }
-    products_portable(tile, rows, out);
+    super::codes::with_avx2(|| products_portable(tile, rows, out));
 }
 
+#[inline(always)]
 fn products_portable(tile: &Tile, rows: [&[u8]; 2], out: &mut [[i32; TILE]; 2]) {
     for (row, out) in rows.into_iter().zip(out) {
         out.fill(0);
