@@ -354,14 +354,15 @@ impl<'a> Search<'a> {
         // What radius a query has says much about its cost.
         let usual = self.options.max_distance.is_none();
         let in_vain = usual && passing.is_some_and(|(passing, _)| !passing.experience.advises_walk());
-        let nodes = passing.map(|(passing, matches)| passing.nodes(graph, matches));
         let mut done = SearchStats { gave_up: walk.most == Some(0) || in_vain, ..SearchStats::default() };
         let mut k = if self.options.max_distance.is_some() { FIRST_WITHIN.min(wanted) } else { wanted };
         while !done.gave_up {
             let effort = self.effort(walk, k);
             let (index, rows) = (&graph.index, &walk.rows);
-            let stats = match nodes {
-                Some(passing) => index.search_passing(rows, bytes, query, k, effort, passing, scratch, found)?,
+            let stats = match passing {
+                Some((passing, matches)) => passing.with_nodes(graph, matches, |nodes| {
+                    index.search_passing(rows, bytes, query, k, effort, nodes, scratch, found)
+                })?,
                 None => index.search_prepared(rows, bytes, query, k, effort, live, scratch, found)?,
             };
             done = done.with(stats);

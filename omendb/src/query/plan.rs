@@ -5,7 +5,7 @@
 //! is given as many nodes as the codes of all rows that pass would cost; if that is not enough, they are compared.
 
 /// As few rows are compared exactly: that is as fast.
-const EXACT: u64 = 256;
+const EXACT: u64 = 64;
 /// What a node of a walk costs, in codes compared one by one.
 pub(crate) const HOP: u64 = 12;
 /// The same in codes of rows that are gathered.

@@ -58,8 +58,9 @@ impl Graph {
         let known = matches.passing.load_full().filter(|known| known.graph == self.number);
         known.unwrap_or_else(|| {
             let (nodes, gathered, missed) = (OnceLock::new(), OnceLock::new(), AtomicU32::new(0));
+            let looked_up = AtomicBool::new(false);
             let experience = Experience::default();
-            let made = Arc::new(PassingNodes { graph: self.number, nodes, gathered, missed, experience });
+            let made = Arc::new(PassingNodes { graph: self.number, nodes, looked_up, gathered, missed, experience });
             matches.passing.store(Some(Arc::clone(&made)));
             made
         })
@@ -70,7 +71,9 @@ impl Graph {
 #[derive(Debug)]
 pub(crate) struct PassingNodes {
     graph: GraphNumber,
-    nodes: OnceLock<Passing>,
+    nodes: OnceLock<Passing<'static>>,
+    /// Whether a walk took the rows as they are.
+    looked_up: AtomicBool,
     gathered: OnceLock<Option<Gathered>>,
     /// How often what is gathered was missed.
     missed: AtomicU32,
@@ -80,8 +83,16 @@ pub(crate) struct PassingNodes {
 
 impl PassingNodes {
     /// Those of the rows of `matches` in `graph`, which both are those that this was made for.
-    pub(crate) fn nodes(&self, graph: &Graph, matches: &Matches) -> &Passing {
+    fn nodes(&self, graph: &Graph, matches: &Matches) -> &Passing<'static> {
         self.nodes.get_or_init(|| Passing::new(graph.nodes(), &matches.rows))
+    }
+
+    /// Calls `walk` with them. The first walk for many rows takes the rows as they are.
+    pub(crate) fn with_nodes<T>(&self, graph: &Graph, matches: &Matches, walk: impl FnOnce(&Passing<'_>) -> T) -> T {
+        if matches.len() < LOOKED_UP || self.looked_up.swap(true, Ordering::Relaxed) {
+            return walk(self.nodes(graph, matches));
+        }
+        walk(&Passing::looked_up(graph.nodes(), graph.index.order(), &matches.rows))
     }
 
     /// What is gathered of them.
@@ -99,6 +110,8 @@ impl PassingNodes {
     }
 }
 
+/// To find the nodes of so many rows takes longer than to look each row up that one walk meets.
+const LOOKED_UP: u64 = 40_000;
 /// How often it is missed before the rows of a filter are gathered.
 const GATHERED_AFTER: u32 = 2;
 

@@ -31,7 +31,7 @@ const LEAST: usize = 10_000;
 
 /// A filter, queries under it, and the distance of each one's tenth neighbour among the nodes that pass.
 struct Sample<'a> {
-    passing: Passing,
+    passing: Passing<'static>,
     picks: &'a [u32],
     tenth: Vec<f32>,
 }

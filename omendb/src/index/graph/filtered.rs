@@ -38,29 +38,39 @@ const LOOKED_AT: u32 = 1 << 31;
 
 /// The nodes of a graph that stand for the rows that pass a filter.
 #[derive(Debug)]
-pub(crate) struct Passing {
-    bits: Vec<u64>,
+pub(crate) struct Passing<'a> {
+    members: Members<'a>,
     /// Their share of all nodes.
     share: f32,
     /// Some of them, evenly spread over the rows.
     starts: Vec<u32>,
 }
 
-impl Passing {
+#[derive(Debug)]
+enum Members<'a> {
+    /// A bit for each node.
+    Nodes(Vec<u64>),
+    /// The rows, and the row that each node stands for.
+    Rows(&'a RoaringBitmap, &'a [u32]),
+}
+
+impl<'a> Passing<'a> {
     /// Those of `rows`, where `nodes` are the nodes of the graph's rows.
-    pub(crate) fn new(nodes: &[u32], rows: &RoaringBitmap) -> Passing {
-        let node = |row: u32| nodes.get(row as usize).copied();
-        let bits = bits(nodes.len(), rows.iter().filter_map(node));
-        let place = |index: u64| (index * rows.len() / STARTS.min(rows.len())) as u32;
-        let starts = (0..STARTS.min(rows.len())).filter_map(|index| rows.select(place(index)).and_then(node)).collect();
-        Passing { bits, share: rows.len() as f32 / nodes.len().max(1) as f32, starts }
+    pub(crate) fn new(nodes: &[u32], rows: &RoaringBitmap) -> Passing<'static> {
+        let bits = bits(nodes.len(), rows.iter().filter_map(|row| nodes.get(row as usize).copied()));
+        Passing { members: Members::Nodes(bits), share: share(rows.len(), nodes), starts: starts(nodes, rows) }
+    }
+
+    /// The same without a bit for each node: nothing has to be made, but each look takes longer. `order` is the graph's.
+    pub(crate) fn looked_up(nodes: &[u32], order: &'a [u32], rows: &'a RoaringBitmap) -> Passing<'a> {
+        Passing { members: Members::Rows(rows, order), share: share(rows.len(), nodes), starts: starts(nodes, rows) }
     }
 
     /// These of `count` nodes.
-    pub(super) fn of(count: usize, nodes: &[u32]) -> Passing {
+    pub(super) fn of(count: usize, nodes: &[u32]) -> Passing<'static> {
         let starts = nodes.iter().copied().step_by(nodes.len().div_ceil(STARTS as usize).max(1)).collect();
         let share = nodes.len() as f32 / count.max(1) as f32;
-        Passing { bits: bits(count, nodes.iter().copied()), share, starts }
+        Passing { members: Members::Nodes(bits(count, nodes.iter().copied())), share, starts }
     }
 
     /// How often half of all nodes would have to be taken away until as few are left.
@@ -69,17 +79,28 @@ impl Passing {
     }
 
     /// In ascending order.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> {
-        self.bits.iter().zip(0u32..).flat_map(|(&word, at)| {
-            let rest = std::iter::successors(Some(word), |rest| Some(rest & rest.wrapping_sub(1)));
-            rest.take_while(|rest| *rest != 0).map(move |rest| at * 64 + rest.trailing_zeros())
-        })
+    pub(super) fn nodes(&self, count: usize) -> impl Iterator<Item = u32> {
+        (0..count as u32).filter(|node| self.contains(*node))
     }
 
     #[inline]
     fn contains(&self, node: u32) -> bool {
-        self.bits.get(node as usize / 64).is_some_and(|word| word >> (node % 64) & 1 == 1)
+        match &self.members {
+            Members::Nodes(bits) => bits.get(node as usize / 64).is_some_and(|word| word >> (node % 64) & 1 == 1),
+            Members::Rows(rows, order) => order.get(node as usize).is_some_and(|row| rows.contains(*row)),
+        }
     }
+}
+
+fn share(rows: u64, nodes: &[u32]) -> f32 {
+    rows as f32 / nodes.len().max(1) as f32
+}
+
+/// The nodes of some of the rows.
+fn starts(nodes: &[u32], rows: &RoaringBitmap) -> Vec<u32> {
+    let place = |index: u64| (index * rows.len() / STARTS.min(rows.len())) as u32;
+    let node = |row: u32| nodes.get(row as usize).copied();
+    (0..STARTS.min(rows.len())).filter_map(|index| rows.select(place(index)).and_then(node)).collect()
 }
 
 /// A set of `count` nodes.
@@ -92,7 +113,7 @@ fn bits(count: usize, nodes: impl Iterator<Item = u32>) -> Vec<u64> {
 /// What a walk keeps and what it goes on to from one node.
 #[derive(Clone, Copy)]
 struct Step<'a> {
-    passing: &'a Passing,
+    passing: &'a Passing<'a>,
     /// The largest distance of neighbours that do not pass and wait to be looked at, too.
     detours: f32,
     /// Whether neighbours that pass are compared at once: from a detour few of them are seen, and each tells how near
@@ -157,7 +178,7 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(graph: &GraphIndex, passing: &Passing, effort: &Effort) -> Pace {
+    fn new(graph: &GraphIndex, passing: &Passing<'_>, effort: &Effort) -> Pace {
         let each = DETOURS * (1.0 - passing.share) / passing.share.max(f32::MIN_POSITIVE);
         let farther = 1.0 + graph.farther.unwrap_or(FARTHER) * passing.halvings();
         let slack = effort.slack + BESIDE;
@@ -165,7 +186,7 @@ impl Pace {
     }
 
     /// All that waits is near the query, where none of the rows that pass was found.
-    fn set_apart(&mut self, passing: &Passing, effort: &Effort) {
+    fn set_apart(&mut self, passing: &Passing<'_>, effort: &Effort) {
         self.slack = effort.slack + (APART * passing.halvings()).min(APART_MOST);
         (self.apart, self.each) = (true, DETOURS_APART);
     }
@@ -181,7 +202,7 @@ impl Pace {
     }
 
     /// How to look at a node.
-    fn step<'a>(&self, passing: &'a Passing, id: u32, known: bool, detour_limit: f32) -> Step<'a> {
+    fn step<'a>(&self, passing: &'a Passing<'a>, id: u32, known: bool, detour_limit: f32) -> Step<'a> {
         let passes = passing.contains(id);
         let detours = if passes || !self.apart { detour_limit } else { f32::NEG_INFINITY };
         Step { passing, detours, looks: !passes, known }
@@ -192,7 +213,7 @@ impl GraphIndex {
     /// How many rows found say when a walk ends among rows that lie apart, where `judged` are asked for. From afar all
     /// of them are about as far: the slack that does near the query takes in too many. `None` where walks do not find
     /// enough, or it was not measured: comparing all rows that pass is sure.
-    fn beam_apart(&self, passing: &Passing, effort: &Effort, judged: usize) -> Option<usize> {
+    fn beam_apart(&self, passing: &Passing<'_>, effort: &Effort, judged: usize) -> Option<usize> {
         let beam = self.beam_apart.filter(|_| effort.slack.is_finite())?;
         let growth = (effort.slack / effort.usual).powi(BEAM_GROWTH).min(BEAM_GROWTH_MOST);
         Some(judged + (beam as f32 * (2.0 + passing.halvings()) * growth) as usize)
@@ -201,7 +222,7 @@ impl GraphIndex {
     /// As a walk without a filter; gives up where it does not find enough.
     pub(super) fn walk_passing(
         &self,
-        passing: &Passing,
+        passing: &Passing<'_>,
         effort: Effort,
         scratch: &mut Scratch,
         stats: &mut SearchStats,
@@ -247,7 +268,7 @@ impl GraphIndex {
     /// Takes the nearest candidate that is near enough and in its turn, and asks for its block.
     fn choose_passing(
         &self,
-        passing: &Passing,
+        passing: &Passing<'_>,
         effort: &Effort,
         pace: &mut Pace,
         scratch: &mut Scratch,

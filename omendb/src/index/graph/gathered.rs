@@ -51,9 +51,9 @@ impl std::fmt::Debug for Gathered {
 
 impl Gathered {
     /// Gathers the nodes that pass; `None` where the graph has no such codes, or they would take too much memory.
-    pub(crate) fn new(graph: &GraphIndex, passing: &Passing) -> Option<Gathered> {
+    pub(crate) fn new(graph: &GraphIndex, passing: &Passing<'_>) -> Option<Gathered> {
         let width = graph.inline?.width;
-        let nodes: Vec<u32> = passing.nodes().collect();
+        let nodes: Vec<u32> = passing.nodes(graph.len()).collect();
         let groups = nodes.len().div_ceil(BLOCK);
         let bytes = groups * (fastscan::block_bytes(width) + width + FACTORS);
         if bytes + nodes.len() * 4 > graph.as_bytes().len() / MEMORY_PART {

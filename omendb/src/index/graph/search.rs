@@ -161,7 +161,7 @@ impl GraphIndex {
         prepared: &Prepared,
         k: usize,
         effort: Effort,
-        passing: &Passing,
+        passing: &Passing<'_>,
         scratch: &mut Scratch,
         out: &mut Vec<(u32, f32)>,
     ) -> Result<SearchStats> {
