@@ -17,6 +17,8 @@ pub struct Scratch {
     pub(super) detours: Queue,
     /// A node that the walk must not use, as if it were not in the graph.
     pub(crate) blind_to: Option<u32>,
+    /// More of them.
+    pub(super) twins: Vec<u32>,
     /// A node that ends the walk once it is met.
     pub(super) sought: Option<u32>,
     pub(super) found: Vec<(f32, u32)>,
@@ -177,6 +179,9 @@ impl Scratch {
         self.frontier.clear();
         self.detours.clear();
         self.found.clear();
+        for at in 0..self.twins.len() {
+            self.visit(self.twins[at]);
+        }
         if let Some(node) = self.blind_to.filter(|&node| (node as usize) < count) {
             self.visit(node);
         }

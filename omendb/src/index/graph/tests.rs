@@ -360,6 +360,24 @@ fn calibration_meets_its_targets_on_fresh_queries() {
     }
 }
 
+/// Every row is there twice, almost: rows find their neighbours over their twins, queries have none.
+#[test]
+fn calibration_is_not_deceived_by_copies() {
+    let schema = Schema::new(48, Metric::L2);
+    let (bytes, queries) = (clustered(7, 10_000, &schema), clustered(8, 400, &schema));
+    let mut draw = Draw(5);
+    let moved = |value: &[u8; 4]| (f32::from_le_bytes(*value) + draw.normal() * 0.05).to_le_bytes();
+    let copies: Vec<u8> = bytes.as_chunks::<4>().0.iter().flat_map(moved).collect();
+    let twice = [bytes, copies].concat();
+    let rows = Rows::new(&twice, 20_000, &schema).unwrap();
+    let index = graph(rows, &quick());
+    for target in [0.9, 0.95, 0.99] {
+        let found = recall(&index, rows, &queries, index.effort_for(target, 10));
+        println!("target {target}: {found}");
+        assert!(found > f64::from(target) - 0.02, "target {target}: {found}");
+    }
+}
+
 /// Searches among `nodes`: recall@10 with the effort for `asked`, the nodes that one walk looked at, and the share of
 /// walks that left it to a comparison of all.
 fn filtered(index: &GraphIndex, rows: Rows<'_>, queries: &[u8], nodes: &[u32], asked: f32) -> (f64, usize, f64) {
