@@ -35,8 +35,8 @@ pub(super) const MOST_HOPS: usize = 8_192;
 /// A level that one walk in as many finds too long is one of those.
 const RARELY: usize = 50;
 
-/// Rows within this share of the distance of the tenth neighbour are a pick's twins. Copies of rows are common, and lead
-/// straight to the pick's neighbours; queries seldom have any.
+/// Rows within this share of the distance of the tenth neighbour are a pick's twins. Copies of rows are common, and
+/// lead straight to the pick's neighbours; queries seldom have any.
 const TWINS: f32 = 0.5;
 
 /// What a search for a pick has to find.
