@@ -271,7 +271,7 @@ fn a_filter_that_comes_back_is_answered_as_truly_while_records_come_and_go() {
         }
     };
     check("all there");
-    // Half of those that pass go, others come.
+    // A third of those that pass go, others come.
     let gone = (0..ROWS as u64).filter(|row| row % 64 < 20 && row % 3 == 0);
     docs.delete(gone).unwrap();
     check("some deleted");

@@ -305,7 +305,7 @@ impl<'a> Search<'a> {
         })?;
         let reason = match walk.most {
             Some(0) => "the codes of the rows that pass are fewer than a walk would meet",
-            _ => "the walk met too few rows that pass",
+            _ => "walks meet too few rows that pass",
         };
         Ok(Work {
             plan: if compared_all { Plan::Codes } else { Plan::Graph },
