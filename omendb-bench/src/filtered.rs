@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Kinds of filters to measure; all unless given.
     #[arg(long, value_delimiter = ',')]
     kinds: Vec<String>,
+    /// Other queries, asked under each filter before it is measured.
+    #[arg(long, default_value_t = 0)]
+    warm: usize,
     /// Another bound for each query, which passes the same rows: nothing that is remembered of a filter serves twice.
     #[arg(long)]
     fresh: bool,
@@ -132,6 +135,8 @@ struct Case<'a> {
     /// The filter as SQL, its upper bound left out.
     form: Option<(String, f64)>,
     queries: &'a [usize],
+    /// Asked before those.
+    warm: &'a [usize],
 }
 
 struct Figures {
@@ -139,7 +144,9 @@ struct Figures {
     recall: f64,
     rate: f64,
     slowest: f64,
+    slowest_before: f64,
     visited: f64,
+    compared: f64,
     plans: String,
 }
 
@@ -155,14 +162,22 @@ fn measure(
         matches = collection.count_matching(filter)?;
         options = options.filter(filter.clone());
     }
+    let mut slowest_before = 0f64;
+    for row in case.warm {
+        let query = vectors(data, &data.queries, *row, 1);
+        let clock = Instant::now();
+        collection.search(query, &options)?;
+        slowest_before = slowest_before.max(clock.elapsed().as_secs_f64());
+    }
     let queries: Vec<Vectors<'static>> = case.queries.iter().map(|row| vectors(data, &data.queries, *row, 1)).collect();
     let (mut found, mut expected) = (0, 0);
-    let (mut plans, mut visited) = (BTreeMap::new(), 0);
+    let (mut plans, mut visited, mut compared) = (BTreeMap::new(), 0, 0);
     for query in &queries {
         let truth = collection.search(query.clone(), &options.clone().recall(1.0))?;
         let told = collection.explain(query.clone(), &options)?;
         let limit = truth.last().map_or(f32::INFINITY, |hit| hit.distance * (1.0 + 1e-5) + 2e-6);
         visited += told.rows_visited;
+        compared += told.distances;
         expected += truth.len();
         found += told.hits.iter().filter(|hit| hit.distance <= limit).count();
         if told.hits.len() < truth.len() || told.hits.complete != (truth.len() < 10) {
@@ -192,8 +207,17 @@ fn measure(
         slowest = slowest.min(worst);
     }
     let plans = plans.iter().map(|(plan, count)| format!("{plan} {count}")).collect::<Vec<_>>().join(", ");
-    let visited = visited as f64 / queries.len() as f64;
-    Ok(Figures { matches, recall: found as f64 / expected.max(1) as f64, rate, slowest, visited, plans })
+    let (visited, compared) = (visited as f64 / queries.len() as f64, compared as f64 / queries.len() as f64);
+    Ok(Figures {
+        compared,
+        matches,
+        recall: found as f64 / expected.max(1) as f64,
+        rate,
+        slowest,
+        slowest_before,
+        visited,
+        plans,
+    })
 }
 
 /// Measures and prints.
@@ -224,30 +248,45 @@ pub fn run(arguments: &Arguments) -> Outcome {
     });
     drop(rows);
     let count = arguments.queries.min(data.query_count);
-    let spread: Vec<usize> = (0..count).map(|i| i * data.query_count / count).collect();
-    let (around, away) = (by_nearness[..count].to_vec(), by_nearness[data.query_count - count..].to_vec());
-    let unfiltered = |kind, queries| Case { kind, share: 100.0, filter: None, form: None, queries };
+    let total = (count + arguments.warm).min(data.query_count);
+    let apart = |rows: &[usize]| -> (Vec<usize>, Vec<usize>) {
+        let (asked, warm): (Vec<_>, Vec<_>) =
+            (0..).zip(rows).partition(|(at, _)| (at + 1) * count / total > at * count / total);
+        (asked.into_iter().map(|(_, row)| *row).collect(), warm.into_iter().map(|(_, row)| *row).collect())
+    };
+    let spread = apart(&(0..total).map(|i| i * data.query_count / total).collect::<Vec<_>>());
+    let (around, away) = (apart(&by_nearness[..total]), apart(&by_nearness[data.query_count - total..]));
+    let unfiltered = |kind, queries| Case { kind, share: 100.0, filter: None, form: None, queries, warm: &[] };
     let mut cases =
-        vec![unfiltered("none", &spread), unfiltered("none, around", &around), unfiltered("none, away", &away)];
-    let kinds: [(&str, &str, &[usize]); 5] = [
+        vec![unfiltered("none", &spread.0), unfiltered("none, around", &around.0), unfiltered("none, away", &away.0)];
+    let kinds = [
         ("even", "even < {w}", &spread),
         ("run", "place >= 400000 AND place < {w}", &spread),
         ("ball", "near < {w}", &spread),
         ("ball around", "near < {w}", &around),
         ("ball away", "near < {w}", &away),
     ];
-    for (kind, form, queries) in kinds {
+    for (kind, form, (queries, warm)) in kinds {
         for &share in &arguments.shares {
             let bound = share / 100.0 * SCALE + if kind == "run" { 400_000.0 } else { 0.0 };
             let filter = Some(Filter::from_sql(&form.replace("{w}", &bound.to_string()))?);
-            cases.push(Case { kind, share, filter, form: Some((form.to_owned(), bound)), queries });
+            cases.push(Case { kind, share, filter, form: Some((form.to_owned(), bound)), queries, warm });
         }
     }
     for sql in &arguments.filter {
-        cases.push(Case { kind: sql, share: 0.0, filter: Some(Filter::from_sql(sql)?), form: None, queries: &spread });
+        cases.push(Case {
+            kind: sql,
+            share: 0.0,
+            filter: Some(Filter::from_sql(sql)?),
+            form: None,
+            queries: &spread.0,
+            warm: &spread.1,
+        });
     }
     cases.retain(|case| {
-        arguments.kinds.is_empty() || case.share == 100.0 || arguments.kinds.iter().any(|k| k == case.kind)
+        arguments.kinds.is_empty()
+            || matches!(case.share, 0.0 | 100.0)
+            || arguments.kinds.iter().any(|k| k == case.kind)
     });
     let (mut table, mut whole, mut poor) = (Vec::new(), 0.0, 0);
     for case in &cases {
@@ -261,7 +300,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
             format!("{:.0}", figures.rate),
             format!("{:.2}", figures.rate / whole),
             format!("{:.0}", figures.slowest * 1e6),
+            format!("{:.1}", figures.slowest_before * 1e3),
             format!("{:.0}", figures.visited),
+            format!("{:.0}", figures.compared),
             figures.plans,
         ]);
     }
@@ -271,7 +312,21 @@ pub fn run(arguments: &Arguments) -> Outcome {
         arguments.recall,
         std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
     );
-    print_table(&["filter", "pass", "recall@10", "QPS", "of unfiltered", "slowest us", "nodes", "plans"], &table);
+    print_table(
+        &[
+            "filter",
+            "pass",
+            "recall@10",
+            "QPS",
+            "of unfiltered",
+            "slowest us",
+            "slowest ms before",
+            "nodes",
+            "compared",
+            "plans",
+        ],
+        &table,
+    );
     match poor {
         0 => Ok(()),
         _ => Err(format!("{poor} filters with less recall than required").into()),

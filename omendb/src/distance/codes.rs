@@ -151,6 +151,24 @@ pub fn squared_l2(query: &[u8], code: &[u8]) -> u32 {
     squared_l2_portable(query, code)
 }
 
+/// Squared Euclidean distances (modulo 2^32) of `query` to each of the codes that lie one after the other in `run`, of
+/// the same length, a multiple of 64.
+pub fn squared_l2_run(query: &[u8], run: &[u8], out: &mut Vec<u32>) {
+    out.clear();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if has_vnni() {
+            // SAFETY: the features were detected on this processor.
+            return unsafe { x86::squared_l2_run_vnni(query, run, out) };
+        }
+        if has_avx2() {
+            // SAFETY: the features were detected on this processor.
+            return unsafe { x86::squared_l2_run_avx2(query, run, out) };
+        }
+    }
+    out.extend(run.chunks_exact(query.len()).map(|code| squared_l2_portable(query, code)));
+}
+
 fn squared_l2_portable(query: &[u8], code: &[u8]) -> u32 {
     query.iter().zip(code).fold(0u32, |sum, (&a, &b)| {
         let difference = i32::from(a) - i32::from(b);
@@ -237,6 +255,16 @@ pub(super) mod x86 {
                 unsafe { _mm_storeu_si128(out.as_mut_ptr().add((start / 4 + index) * stride).cast(), group) };
             }
         }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn squared_l2_run_avx2(query: &[u8], run: &[u8], out: &mut Vec<u32>) {
+        out.extend(run.chunks_exact(query.len()).map(|code| squared_l2_avx2(query, code)));
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    pub fn squared_l2_run_vnni(query: &[u8], run: &[u8], out: &mut Vec<u32>) {
+        out.extend(run.chunks_exact(query.len()).map(|code| squared_l2_vnni(query, code)));
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -367,6 +395,16 @@ mod tests {
             assert_eq!(each[..], slow);
             let each = ids.map(|id| squared_l2_portable(&query, &base[id as usize * width..][..width]));
             assert_eq!(each[..], slow);
+            let in_order: Vec<u32> = base.chunks_exact(width).map(|code| squared_l2_portable(&query, code)).collect();
+            squared_l2_run(&query, &base, &mut fast);
+            assert_eq!(fast, in_order);
+            #[cfg(target_arch = "x86_64")]
+            if has_avx2() {
+                fast.clear();
+                // SAFETY: the features were detected on this processor.
+                unsafe { x86::squared_l2_run_avx2(&query, &base, &mut fast) };
+                assert_eq!(fast, in_order);
+            }
             let (mut fast, mut slow) = (Vec::new(), Vec::new());
             product_many(&query, &base, &ids, &mut fast);
             product_many_portable(&query, &base, &ids, &mut slow);

@@ -220,7 +220,8 @@ impl<'a> Search<'a> {
                     let rows = Rows::new(segment.all_vectors(self.field)?, count as usize, self.schema)?;
                     let passing = matching.map(|m| graph.passing(m));
                     let gathered = passing.as_deref().and_then(PassingNodes::gathered);
-                    let way = matching.map(|m| plan::choose(wanted, m.len(), count.into(), hop_cost(gathered)));
+                    let among = matching.map_or(0, |m| plan::nodes_for_codes(m.len(), gathered));
+                    let way = matching.map(|m| plan::choose(wanted, m.len(), count.into(), among));
                     // Where hits are bounded, only comparing all exactly tells whether there are more.
                     let bounded = self.options.min_score.is_some() || self.options.max_distance.is_some();
                     if way != Some(Way::Scan) && !(bounded && way == Some(Way::Codes)) {
@@ -236,6 +237,7 @@ impl<'a> Search<'a> {
                             matching,
                             passing,
                             gathered,
+                            among,
                             most,
                         };
                         return Ok(Work { matching: asked, ..self.walk(&walk, queries, encoded, tops)? });
@@ -303,8 +305,9 @@ impl<'a> Search<'a> {
             scratch.blind_to = None;
             walked
         })?;
-        let reason = match walk.most {
-            Some(0) => "the codes of the rows that pass are fewer than a walk would meet",
+        let reason = match (walk.gathered, walk.most) {
+            (Some(_), _) => "the cells of the rows that pass cost less than a walk",
+            (None, Some(0)) => "the codes of the rows that pass are fewer than a walk would meet",
             _ => "walks meet too few rows that pass",
         };
         Ok(Work {
@@ -327,9 +330,12 @@ impl<'a> Search<'a> {
         found: &mut Vec<(u32, f32)>,
     ) -> Result<SearchStats> {
         let Walk { graph, matching, passing, wanted, .. } = *walk;
-        let gather = || passing.zip(matching).and_then(|(passing, matches)| passing.gather(graph, matches));
+        let gather =
+            || passing.zip(matching).and_then(|(passing, matches)| passing.gather(graph, matches, matches.len()));
         if let Some(gathered) = walk.gathered.or_else(gather) {
-            return graph.index.search_gathered(&walk.rows, bytes, query, wanted, gathered, scratch, found);
+            let all = self.options.max_distance.is_some() || self.options.ef.is_some();
+            let effort = (wanted, (!all).then_some(self.options.recall));
+            return graph.index.search_gathered(&walk.rows, bytes, query, effort, gathered, scratch, found);
         }
         let (rows, hidden) = (matching.iter().flat_map(|m| m.rows.iter()), scratch.blind_to);
         let nodes = rows.filter_map(|row| graph.nodes().get(row as usize).copied());
@@ -374,10 +380,9 @@ impl<'a> Search<'a> {
             k = (k * 4).min(wanted);
         }
         if let Some((passing, matches)) = passing.filter(|_| usual && !in_vain) {
-            let cost = |hop| plan::cost(done.hops, done.gave_up, matches.len(), hop);
-            passing.experience.learn(cost(hop_cost(walk.gathered)));
-            if walk.gathered.is_none() && !done.gave_up && cost(plan::HOP_GATHERED) > 1.0 {
-                passing.gather(graph, matches);
+            passing.experience.learn(plan::cost(done.hops, done.gave_up, walk.among));
+            if walk.gathered.is_none() && !done.gave_up {
+                passing.gather(graph, matches, plan::missed(done.hops as u64, matches.len()));
             }
         }
         Ok(done)
@@ -523,13 +528,10 @@ struct Walk<'a> {
     matching: Option<&'a Matches>,
     passing: Option<&'a PassingNodes>,
     gathered: Option<&'a Gathered>,
+    /// What comparing codes costs, in nodes of a walk.
+    among: u64,
     /// After how many nodes the codes of all rows that pass are compared instead; at once if it is 0.
     most: Option<usize>,
-}
-
-/// What a node of a walk costs, in codes of rows that pass.
-fn hop_cost(gathered: Option<&Gathered>) -> u64 {
-    if gathered.is_some() { plan::HOP_GATHERED } else { plan::HOP }
 }
 
 thread_local! {

@@ -16,7 +16,7 @@ use crate::storage::{Bytes, Storage};
 use crate::text::index::TextSlot;
 use arc_swap::ArcSwapOption;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A segment's graph in memory.
@@ -57,7 +57,7 @@ impl Graph {
     pub(crate) fn passing(&self, matches: &Matches) -> Arc<PassingNodes> {
         let known = matches.passing.load_full().filter(|known| known.graph == self.number);
         known.unwrap_or_else(|| {
-            let (nodes, gathered, missed) = (OnceLock::new(), OnceLock::new(), AtomicU32::new(0));
+            let (nodes, gathered, missed) = (OnceLock::new(), OnceLock::new(), AtomicU64::new(0));
             let looked_up = AtomicBool::new(false);
             let experience = Experience::default();
             let made = Arc::new(PassingNodes { graph: self.number, nodes, looked_up, gathered, missed, experience });
@@ -75,8 +75,8 @@ pub(crate) struct PassingNodes {
     /// Whether a walk took the rows as they are.
     looked_up: AtomicBool,
     gathered: OnceLock<Option<Gathered>>,
-    /// How often what is gathered was missed.
-    missed: AtomicU32,
+    /// What searches cost more than with what is gathered, in codes compared.
+    missed: AtomicU64,
     /// What walks for them came to.
     pub(crate) experience: Experience,
 }
@@ -100,10 +100,12 @@ impl PassingNodes {
         self.gathered.get()?.as_ref()
     }
 
-    /// As [`gathered`](Self::gathered), by a search that was slower without. To gather takes as long as comparing all of
-    /// them a few times, so it is done for a filter that comes back, by one search of those that run.
-    pub(crate) fn gather(&self, graph: &Graph, matches: &Matches) -> Option<&Gathered> {
-        if self.missed.fetch_add(1, Ordering::Relaxed) != GATHERED_AFTER {
+    /// As [`gathered`](Self::gathered), by a search that cost so many codes more without. Once such searches have cost
+    /// as much as gathering, one of them gathers; others go on without.
+    pub(crate) fn gather(&self, graph: &Graph, matches: &Matches, missed: u64) -> Option<&Gathered> {
+        let enough = matches.len() * GATHERING;
+        let before = self.missed.fetch_add(missed, Ordering::Relaxed);
+        if before >= enough || before + missed < enough {
             return self.gathered();
         }
         self.gathered.get_or_init(|| Gathered::new(&graph.index, self.nodes(graph, matches))).as_ref()
@@ -112,8 +114,8 @@ impl PassingNodes {
 
 /// To find the nodes of so many rows takes longer than to look each row up that one walk meets.
 const LOOKED_UP: u64 = 40_000;
-/// How often it is missed before the rows of a filter are gathered.
-const GATHERED_AFTER: u32 = 2;
+/// What gathering a row costs, in codes compared one by one.
+const GATHERING: u64 = 12;
 
 /// What is derived of one column of vectors.
 #[derive(Debug, Default)]

@@ -2,14 +2,16 @@
 
 mod build;
 mod calibrate;
+mod cells;
 mod detours;
 mod exact;
 mod filtered;
-mod gathered;
+pub(crate) mod gathered;
 mod layout;
 mod leaf;
 mod parallel;
 mod partition;
+mod patience;
 pub(crate) mod points;
 mod prune;
 mod reach;

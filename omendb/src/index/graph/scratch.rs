@@ -36,8 +36,10 @@ pub struct Scratch {
     pub(super) tables: SignTables,
     pub(super) rows: Vec<u32>,
     pub(super) exact: Vec<f32>,
-    /// The distances of groups' centres.
-    pub(super) bases: Vec<f32>,
+    /// Cells by distance.
+    pub(super) keys: Vec<u64>,
+    /// In which cell each of those found was.
+    pub(super) found_in: Vec<u32>,
     pub(super) fresh: Vec<u32>,
     pub(super) squares: Vec<u32>,
     pub(super) distances: Vec<f32>,
@@ -68,11 +70,12 @@ impl Nearest {
         (self.k, self.slack, self.limit) = (k, slack, f32::INFINITY);
     }
 
+    /// Adds one; true if it is among the smallest.
     #[inline]
-    pub(super) fn add(&mut self, distance: f32) {
+    pub(super) fn add(&mut self, distance: f32) -> bool {
         if self.distances.len() == self.k {
             if self.distances.last().is_none_or(|&last| distance >= last) {
-                return;
+                return false;
             }
             self.distances.pop();
         }
@@ -81,6 +84,7 @@ impl Nearest {
         if self.distances.len() == self.k {
             self.limit = self.distances[self.k - 1] * self.slack;
         }
+        true
     }
 
     /// How many of the nearest there are to be.

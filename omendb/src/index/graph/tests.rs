@@ -465,7 +465,7 @@ fn what_is_gathered_finds_what_comparing_all_finds() {
                 let one = exact::prepare(&rows, query);
                 let among = nodes.iter().copied();
                 index.search_among(&rows, query, &one, k, among, &mut scratch, &mut all).unwrap();
-                index.search_gathered(&rows, query, &one, k, &gathered, &mut scratch, &mut out).unwrap();
+                index.search_gathered(&rows, query, &one, (k, None), &gathered, &mut scratch, &mut out).unwrap();
                 assert_eq!(out.len(), all.len());
                 assert!(out.iter().all(|(row, _)| nodes.iter().any(|node| index.order()[*node as usize] == *row)));
                 found += out.iter().filter(|hit| hit.1 <= reach(all[all.len() - 1].1)).count();
@@ -473,7 +473,7 @@ fn what_is_gathered_finds_what_comparing_all_finds() {
                 // The nearest is hidden: all others are found.
                 scratch.blind_to = nodes.iter().copied().find(|node| index.order()[*node as usize] == out[0].0);
                 let hidden = out[0].0;
-                index.search_gathered(&rows, query, &one, k, &gathered, &mut scratch, &mut out).unwrap();
+                index.search_gathered(&rows, query, &one, (k, None), &gathered, &mut scratch, &mut out).unwrap();
                 assert_eq!(out.len(), k.min(nodes.len() - 1));
                 assert!(out.iter().all(|(row, _)| *row != hidden));
                 scratch.blind_to = None;
@@ -488,6 +488,34 @@ fn what_is_gathered_finds_what_comparing_all_finds() {
 }
 
 #[test]
+fn searches_among_what_is_gathered_learn_to_stop_early() {
+    const COUNT: usize = 20_000;
+    let schema = Schema::new(48, Metric::L2);
+    let (bytes, queries) = (clustered(15, COUNT, &schema), clustered(16, 1_000, &schema));
+    let rows = Rows::new(&bytes, COUNT, &schema).unwrap();
+    let index = graph(rows, &quick());
+    let nodes: Vec<u32> = (0..COUNT as u32).filter(|node| mix(8, (*node).into()).is_multiple_of(2)).collect();
+    let gathered = Gathered::new(&index, &Passing::of(COUNT, &nodes)).unwrap();
+    let (mut scratch, mut out, mut all) = (Scratch::default(), Vec::new(), Vec::new());
+    for asked in [0.95, 0.99, 0.9] {
+        let (mut found, mut compared) = (0, 0);
+        for (at, query) in queries.chunks_exact(schema.stride()).enumerate() {
+            let one = exact::prepare(&rows, query);
+            let effort = (10, Some(asked));
+            let stats = index.search_gathered(&rows, query, &one, effort, &gathered, &mut scratch, &mut out).unwrap();
+            if at >= 500 {
+                index.search_among(&rows, query, &one, 10, nodes.iter().copied(), &mut scratch, &mut all).unwrap();
+                found += out.iter().filter(|hit| hit.1 <= reach(all[9].1)).count();
+                compared += stats.compared;
+            }
+        }
+        let (recall, compared) = (found as f32 / 5_000.0, compared / 500);
+        println!("{asked} asked: {recall}, {compared} compared");
+        assert!(recall >= asked - 0.015 && compared < nodes.len() / 2, "{asked}: {recall}, {compared} compared");
+    }
+}
+
+#[test]
 fn equal_rows_are_gathered_and_as_many_found_as_asked_for() {
     let schema = Schema::new(16, Metric::L2);
     let bytes = vec![0u8; 3000 * schema.stride()];
@@ -496,7 +524,7 @@ fn equal_rows_are_gathered_and_as_many_found_as_asked_for() {
     let nodes: Vec<u32> = (0..500).collect();
     let gathered = Gathered::new(&index, &Passing::of(3000, &nodes)).unwrap();
     let (one, mut out) = (exact::prepare(&rows, rows.row(0)), Vec::new());
-    index.search_gathered(&rows, rows.row(0), &one, 20, &gathered, &mut Scratch::default(), &mut out).unwrap();
+    index.search_gathered(&rows, rows.row(0), &one, (20, None), &gathered, &mut Scratch::default(), &mut out).unwrap();
     assert_eq!(out.len(), 20);
     assert!(out.iter().all(|hit| hit.1 == 0.0));
 }
