@@ -220,42 +220,32 @@ fn measure(
     })
 }
 
-/// Measures and prints.
-pub fn run(arguments: &Arguments) -> Outcome {
-    let name = if arguments.set == "sift" { "sift-1m" } else { &arguments.set };
-    let (data, root) = load_set(name, arguments.n, usize::MAX, true)?;
-    let rows = floats(&data, &data.base);
-    let (near, centre) = ranks(&data, &rows);
-    let scratch = Scratch::new(&arguments.dir, "filtered")?;
-    let path = arguments.keep.clone().unwrap_or_else(|| scratch.path("database"));
-    let database = if path.exists() {
-        Options::new().open(&path)?
-    } else {
-        let own = std::fs::read_to_string(root.join("texts.jsonl")).unwrap_or_default();
-        let own: Result<Vec<Value>, _> = own.lines().map(serde_json::from_str).collect();
-        let own: Vec<Value> = own?.into_iter().map(|mut line: Value| line["metadata"].take()).collect();
-        load(arguments, &data, &own, &near, &path)?
-    };
-    let collection = database.collection(NAME)?;
-    collection.wait_indexed(true)?;
-    let asked = floats(&data, &data.queries);
-    let dim = data.schema.dim;
+/// Queries to measure with, and others to ask before.
+type QuerySet = (Vec<usize>, Vec<usize>);
+
+/// Those spread over all, the nearest to one row, and the farthest from it.
+fn asked(arguments: &Arguments, data: &DataSet, centre: &[f32]) -> [QuerySet; 3] {
+    let (queries, dim) = (floats(data, &data.queries), data.schema.dim);
     let mut by_nearness: Vec<usize> = (0..data.query_count).collect();
     by_nearness.sort_by_cached_key(|row| {
-        let key = distance(&data, &rows[centre * dim..][..dim], &asked[row * dim..][..dim]) as f32;
+        let key = distance(data, centre, &queries[row * dim..][..dim]) as f32;
         let bits = key.to_bits() as i32;
         bits ^ ((bits >> 31) & i32::MAX)
     });
-    drop(rows);
     let count = arguments.queries.min(data.query_count);
     let total = (count + arguments.warm).min(data.query_count);
-    let apart = |rows: &[usize]| -> (Vec<usize>, Vec<usize>) {
+    let apart = |rows: &[usize]| -> QuerySet {
         let (asked, warm): (Vec<_>, Vec<_>) =
             (0..).zip(rows).partition(|(at, _)| (at + 1) * count / total > at * count / total);
         (asked.into_iter().map(|(_, row)| *row).collect(), warm.into_iter().map(|(_, row)| *row).collect())
     };
-    let spread = apart(&(0..total).map(|i| i * data.query_count / total).collect::<Vec<_>>());
-    let (around, away) = (apart(&by_nearness[..total]), apart(&by_nearness[data.query_count - total..]));
+    let spread: Vec<usize> = (0..total).map(|i| i * data.query_count / total).collect();
+    [apart(&spread), apart(&by_nearness[..total]), apart(&by_nearness[data.query_count - total..])]
+}
+
+/// The lines of the table: without a filter, under labels, and under the filters that were given.
+fn cases<'a>(arguments: &'a Arguments, sets: &'a [QuerySet; 3]) -> Result<Vec<Case<'a>>, omendb::Error> {
+    let [spread, around, away] = sets;
     let unfiltered = |kind, queries| Case { kind, share: 100.0, filter: None, form: None, queries, warm: &[] };
     let mut cases =
         vec![unfiltered("none", &spread.0), unfiltered("none, around", &around.0), unfiltered("none, away", &away.0)];
@@ -288,6 +278,31 @@ pub fn run(arguments: &Arguments) -> Outcome {
             || matches!(case.share, 0.0 | 100.0)
             || arguments.kinds.iter().any(|k| k == case.kind)
     });
+    Ok(cases)
+}
+
+/// Measures and prints.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let name = if arguments.set == "sift" { "sift-1m" } else { &arguments.set };
+    let (data, root) = load_set(name, arguments.n, usize::MAX, true)?;
+    let rows = floats(&data, &data.base);
+    let (near, centre) = ranks(&data, &rows);
+    let scratch = Scratch::new(&arguments.dir, "filtered")?;
+    let path = arguments.keep.clone().unwrap_or_else(|| scratch.path("database"));
+    let database = if path.exists() {
+        Options::new().open(&path)?
+    } else {
+        let own = std::fs::read_to_string(root.join("texts.jsonl")).unwrap_or_default();
+        let own: Result<Vec<Value>, _> = own.lines().map(serde_json::from_str).collect();
+        let own: Vec<Value> = own?.into_iter().map(|mut line: Value| line["metadata"].take()).collect();
+        load(arguments, &data, &own, &near, &path)?
+    };
+    let collection = database.collection(NAME)?;
+    collection.wait_indexed(true)?;
+    let dim = data.schema.dim;
+    let sets = asked(arguments, &data, &rows[centre * dim..][..dim]);
+    drop(rows);
+    let cases = cases(arguments, &sets)?;
     let (mut table, mut whole, mut poor) = (Vec::new(), 0.0, 0);
     for case in &cases {
         let figures = measure(arguments, &data, &collection, case)?;
@@ -307,8 +322,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ]);
     }
     println!(
-        "{name}: {} rows x {dim}, {count} queries, one core, recall {} asked for, load average {}",
+        "{name}: {} rows x {dim}, {} queries, one core, recall {} asked for, load average {}",
         data.count,
+        sets[0].0.len(),
         arguments.recall,
         std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
     );

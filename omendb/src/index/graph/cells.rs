@@ -1,7 +1,8 @@
 //! Cells: near codes around a centre, by two levels of k-means.
 //!
-//! The first level parts all codes by centres that a sample gives, the second each part by its own codes. At the end each
-//! code goes to the nearest cell of its part and of those beside it. So it is compared with a part of all cells only.
+//! The first level parts all codes by centres that a sample gives, the second each part by its own codes. At the end
+//! each code goes to the nearest cell of its part and of those beside it. So it is compared with a part of all cells
+//! only.
 
 use crate::distance::codes;
 use crate::distance::gemm::{self, KeyBits, RowBlock, TILE, Tile};

@@ -13,10 +13,10 @@ const EACH: u32 = 2;
 const FIRST: f32 = 24.0;
 /// Where so many are remembered, each counts for half from then on.
 const REMEMBERED: f32 = 128.0;
-/// What searches of all cells may cost, as a share of all others, once as many are remembered as are to be; more before.
+/// What searches of all cells may cost, as a share of all others; more before as many are remembered as are to be.
 const SHARE: f32 = 0.05;
-/// How much earlier the next one is where the last would have found less than was asked for, had it stopped: others than
-/// those before may be asked.
+/// How much earlier the next one is where the last would have found less than was asked for, had it stopped: other
+/// queries than before may be asked.
 const EARLIER: u32 = 16;
 /// What is found is held to be less by so many standard errors.
 const DOUBT: f32 = 1.0;
