@@ -31,6 +31,7 @@ CASES = [(None, 100)] + [(field, share) for field in ("even", "near") for share 
 SCALE = 1_000_000_000  # labels run up to this, so that bounds can differ and pass the same rows
 BEAMS = [16, 32, 64, 128, 256, 512, 1024, 2048]
 QUERIES_AT_ONCE = 50
+THREADS = os.cpu_count()  # of a build
 
 
 def width_of(share):
@@ -120,7 +121,7 @@ class Zvec:
 
     def start(self, path):
         import zvec
-        zvec.init(query_threads=1, optimize_threads=2, log_dir=f"{path}-log")
+        zvec.init(query_threads=1, optimize_threads=THREADS, log_dir=f"{path}-log")
         return zvec
 
     def build(self, path, rows, labels, metric):
@@ -156,7 +157,7 @@ class Qdrant:
         import qdrant_edge as q
         os.makedirs(path)
         kind = q.Distance.Cosine if metric == "cosine" else q.Distance.Euclid
-        hnsw = q.HnswIndexConfig(m=16, ef_construct=200, full_scan_threshold=10_000, max_indexing_threads=2)
+        hnsw = q.HnswIndexConfig(m=16, ef_construct=200, full_scan_threshold=10_000, max_indexing_threads=THREADS)
         config = q.EdgeConfig(vectors=q.EdgeVectorParams(size=rows.shape[1], distance=kind), hnsw_config=hnsw)
         shard = q.EdgeShard.create(path, config)
         for field in labels:
@@ -221,7 +222,7 @@ class Chroma:
 
     def build(self, path, rows, labels, metric):
         self.connect(path)
-        hnsw = {"space": metric, "ef_construction": 200, "max_neighbors": 16, "num_threads": 2}
+        hnsw = {"space": metric, "ef_construction": 200, "max_neighbors": 16, "num_threads": THREADS}
         docs = self.client.create_collection("docs", configuration={"hnsw": hnsw}, embedding_function=None)
         for s in range(0, len(rows), 5_000):
             ids = range(s, min(s + 5_000, len(rows)))

@@ -2,7 +2,7 @@
 //! walk the graph past the rows that do not pass.
 //!
 //! The number of rows that pass is known before. What a walk will cost is not: it depends on where they lie. So a walk
-//! is given as many nodes as the codes of all rows that pass would cost; if that is not enough, they are compared.
+//! is given as many nodes as comparing codes of rows that pass would cost; if that is not enough, they are compared.
 
 use crate::index::graph::{Gathered, gathered};
 
@@ -20,7 +20,7 @@ const APPROACH: u64 = 40;
 pub(crate) enum Way {
     /// Every row that passes is compared exactly.
     Scan,
-    /// The codes of every row that passes are compared, and the best exactly.
+    /// The codes of rows that pass are compared, and the best exactly: all, or those of as many cells as it takes.
     Codes,
     /// The graph is walked; the codes are compared if that takes more nodes than `most`.
     Walk { most: usize },
