@@ -223,8 +223,7 @@ impl<'a> Search<'a> {
                     let among = matching.map_or(0, |m| plan::nodes_for_codes(m.len(), gathered));
                     let way = matching.map(|m| plan::choose(wanted, m.len(), count.into(), among));
                     // Where hits are bounded, only comparing all exactly tells whether there are more.
-                    let bounded = self.options.min_score.is_some() || self.options.max_distance.is_some();
-                    if way != Some(Way::Scan) && !(bounded && way == Some(Way::Codes)) {
+                    if way != Some(Way::Scan) && !(self.is_bounded() && way == Some(Way::Codes)) {
                         let most = way.map(|way| if let Way::Walk { most } = way { most } else { 0 });
                         let passing = passing.as_deref();
                         let walk = Walk {
@@ -256,6 +255,10 @@ impl<'a> Search<'a> {
             distances: scanned * queries.len() as u64,
             expected_recall: Some(1.0),
         })
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.options.min_score.is_some() || self.options.max_distance.is_some()
     }
 
     /// Why a part is scanned although it may have a graph.
@@ -305,9 +308,9 @@ impl<'a> Search<'a> {
             scratch.blind_to = None;
             walked
         })?;
-        let reason = match (walk.gathered, walk.most) {
-            (Some(_), _) => "the cells of the rows that pass cost less than a walk",
-            (None, Some(0)) => "the codes of the rows that pass are fewer than a walk would meet",
+        let reason = match (walk.most, walk.gathered) {
+            (Some(0), Some(_)) => "the cells of the rows that pass cost less than a walk",
+            (Some(0), None) => "the codes of the rows that pass are fewer than a walk would meet",
             _ => "walks meet too few rows that pass",
         };
         Ok(Work {
@@ -333,7 +336,7 @@ impl<'a> Search<'a> {
         let gather =
             || passing.zip(matching).and_then(|(passing, matches)| passing.gather(graph, matches, matches.len()));
         if let Some(gathered) = walk.gathered.or_else(gather) {
-            let all = self.options.max_distance.is_some() || self.options.ef.is_some();
+            let all = self.is_bounded() || self.options.ef.is_some();
             let effort = (wanted, (!all).then_some(self.options.recall));
             return graph.index.search_gathered(&walk.rows, bytes, query, effort, gathered, scratch, found);
         }

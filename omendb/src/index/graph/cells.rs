@@ -9,8 +9,7 @@ use crate::distance::gemm::{self, KeyBits, RowBlock, TILE, Tile};
 
 /// How often the centres of each level become the means of what is nearest to them.
 const ROUNDS: (usize, usize) = (4, 3);
-/// Of how many parts the cells are looked through for each code: of fewer, cells overlap more (with 8 instead of 16, a
-/// quarter more rows of texts have to be looked at).
+/// Of how many parts the cells are looked through for each code: of fewer, cells overlap more.
 const BESIDE: usize = 16;
 /// Codes that are asked for ahead of their use.
 const AHEAD: usize = 8;

@@ -1,10 +1,10 @@
 //! The rows that pass a filter, gathered: one-bit codes of all of them, cell by cell.
 //!
 //! Each row's code hangs on its cell's centre, as neighbours hang on their node ([`fastscan`]). The cells are looked at
-//! in the order of their distance from the query, until those have held nothing near for long ([`patience`](super::patience)). Estimates,
-//! less what those may err, tell which codes have to be compared. An estimate errs in proportion to how far the row and
-//! the query are from the centre, and to the inverse root of the number of dimensions (Gao and Long, RaBitQ, SIGMOD
-//! 2024, theorem 3.2).
+//! in the order of their distance from the query, until those have held nothing near for long
+//! ([`patience`](super::patience)). Estimates, less what those may err, tell which codes have to be compared. An
+//! estimate errs in proportion to how far the row and the query are from the centre, and to the inverse root of the
+//! number of dimensions (Gao and Long, RaBitQ, SIGMOD 2024, theorem 3.2).
 
 use super::Rows;
 use super::cells;

@@ -6,7 +6,7 @@
 //! patience would have stopped them and what it would have found.
 
 /// Cells in a row that held nothing, at least.
-pub(super) const STEPS: [u32; 13] = [2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200, 300];
+const STEPS: [u32; 13] = [2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200, 300];
 /// For so many cells up to the last that held something a search is patient for one more.
 const EACH: u32 = 2;
 /// Searches of all cells before the first that stops.
@@ -98,12 +98,6 @@ impl Learned {
             self.squares[step] += share * share;
             self.looked_at[step] += looked_at as f32;
         }
-    }
-
-    /// Rows that searches of one patience look at.
-    #[cfg(test)]
-    fn looked_at(&self, step: usize) -> f32 {
-        self.looked_at[step] / self.searches
     }
 }
 
@@ -216,7 +210,16 @@ mod tests {
         for _ in 0..10 {
             search(&mut learned, 0.9, &[0, 2]);
         }
-        assert_eq!(learned.looked_at(0), 60.0);
-        assert_eq!(learned.looked_at(1), 70.0);
+        assert_eq!(learned.looked_at[..2], [600.0, 700.0]);
+    }
+
+    #[test]
+    fn few_searches_that_found_everything_are_not_enough_for_much_recall() {
+        let mut learned = Learned::default();
+        for _ in 0..=FIRST as usize {
+            search(&mut learned, 0.95, &[0, 1, 2]);
+        }
+        assert!(learned.choose(0.99, 4_000).is_whole());
+        assert!(!learned.choose(0.95, 4_000).is_whole());
     }
 }
